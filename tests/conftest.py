@@ -1,0 +1,21 @@
+"""Fixtures that every test may use."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The fixtures that are kept beside the repository; tests that need them skip where they are absent."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "design.md").exists():
+        pytest.skip("the folder ../shared is not here")
+    return folder

@@ -1,0 +1,108 @@
+"""A run's spikes and dips as tables in the terminal."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ..probes import Dip, Precedence, Spike
+    from ..traces import Trace
+
+__all__ = ["print_findings"]
+
+MOST_ROWS = 20
+
+
+def print_findings(
+    trace: "Trace",
+    spikes: Sequence["Spike"],
+    dips: Sequence["Dip"],
+    pairs: Sequence["Precedence"],
+    *,
+    within: int,
+    console: Console | None = None,
+) -> None:
+    """Print what the run shows: a sentence, a table of spikes, a table of dips with what preceded each."""
+    console = console or Console()
+    after_warmup = [spike for spike in spikes if not spike.warmup]
+    console.print(
+        f"[bold]{trace.name}[/] ({trace.state}): {len(trace):,} steps, {len(trace.layers)} layers, "
+        f"{count(len(after_warmup), 'spike')}"
+        + (f" and {len(spikes) - len(after_warmup)} during warm-up" if len(after_warmup) < len(spikes) else "")
+        + f", {count(len(dips), 'dip')}",
+        highlight=False,
+    )
+    if spikes:
+        console.print(spike_table(spikes, pairs))
+    if len(spikes) > MOST_ROWS:
+        by_layer = Counter(spike.layer for spike in spikes)
+        rest = ", ".join(f"{layer} {n}" for layer, n in by_layer.most_common())
+        console.print(f"[dim]the {MOST_ROWS} strongest of {len(spikes)}; by layer: {rest}; all with --json[/]")
+    if dips:
+        console.print(dip_table(dips, pairs, within))
+    if "knn_accuracy" not in trace.scalars:
+        console.print("[dim]no kNN curve in this run, so no dips to look for[/]")
+
+
+def spike_table(spikes: Sequence["Spike"], pairs: Sequence["Precedence"]) -> Table:
+    """The strongest spikes in the order of their onsets, with the dip that each preceded."""
+    table = Table(title="Gradient spikes", title_justify="left", header_style="bold")
+    for heading in ("layer", "kind"):
+        table.add_column(heading)
+    for heading in ("onset", "peak", "end", "ratio", "z", "then a dip"):
+        table.add_column(heading, justify="right")
+    shown = sorted(sorted(spikes, key=strength, reverse=True)[:MOST_ROWS], key=lambda spike: spike.onset)
+    for spike in shown:
+        dips_after = [f"{pair.lag} steps later" for pair in pairs if pair.spike == spike]
+        table.add_row(
+            escape(spike.layer),
+            spike.kind.replace("_", " ") + (" (warm-up)" if spike.warmup else ""),
+            str(spike.onset),
+            str(spike.peak),
+            str(spike.end),
+            f"{spike.ratio:.1f}×",
+            f"{spike.z:.1f}",
+            dips_after[0] if dips_after else "–",
+            style="dim" if spike.warmup else None,
+        )
+    return table
+
+
+def dip_table(dips: Sequence["Dip"], pairs: Sequence["Precedence"], within: int) -> Table:
+    """The dips, each with the spikes whose onset lies in the `within` steps before it."""
+    table = Table(title="Accuracy dips (kNN)", title_justify="left", header_style="bold")
+    for heading in ("onset", "depth", "lowest at", "recovered by"):
+        table.add_column(heading, justify="right")
+    table.add_column("kind")
+    table.add_column(f"spikes in the {within} steps before")
+    for dip in dips:
+        before = sorted((pair for pair in pairs if pair.dip == dip), key=lambda pair: -pair.lag)
+        table.add_row(
+            f"{dip.onset_after}–{dip.onset_by}",
+            f"{100 * dip.depth:.1f} points",
+            str(dip.nadir),
+            str(dip.end) if dip.end is not None and dip.kind != "unrecovered" else "–",
+            dip.kind.replace("_", " "),
+            ", ".join(f"{escape(p.spike.layer)} ({p.spike.ratio:.1f}×, {p.lag} before)" for p in before[:4])
+            + (f" and {len(before) - 4} more" if len(before) > 4 else "")
+            or "none",
+        )
+    return table
+
+
+def strength(spike: "Spike") -> float:
+    """A key that ranks spikes; a non-finite gradient outranks every finite one."""
+    return float("inf") if spike.kind == "nonfinite" else spike.ratio
+
+
+def count(n: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "spike"), count(2, "dip")
+    ('1 spike', '2 dips')
+    """
+    return f"{n} {noun}{'' if n == 1 else 's'}"

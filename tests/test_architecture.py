@@ -27,17 +27,13 @@ def python_files(root: Path, folder: str) -> list[Path]:
 
 def imports_of(root: Path, path: Path) -> set[str]:
     """Dotted names that a file imports, relative ones resolved to `foreshock.…`."""
-    package = ("foreshock", *path.relative_to(root).with_suffix("").parts)
+    module_path = ("foreshock", *path.relative_to(root).with_suffix("").parts)  # a package's ends in __init__
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            is_package = path.name == "__init__.py"
-            base = package[:-1] if is_package else package
-            prefix = ".".join(base[: len(base) - node.level + (1 if is_package else 0)]) if node.level else ""
-            if is_package and node.level:
-                prefix = ".".join(base[: len(base) - node.level + 1])
+            prefix = ".".join(module_path[: len(module_path) - node.level]) if node.level else ""
             module = ".".join(part for part in (prefix, node.module or "") if part)
             found |= {f"{module}.{alias.name}" for alias in node.names} | {module}
     return found

@@ -1,0 +1,148 @@
+"""Every setting of a training run, as frozen dataclasses; the command line is generated from these fields.
+
+Nothing is changed after construction: what depends on other fields is a property (`lr` is the peak learning rate
+for the global batch), so that the configuration in a trace is the one that was used. `TrainConfig()` is a small
+run on Fashion-MNIST that suits a laptop; larger ones are in `recipes/`. Lengths are in optimizer steps or in
+epochs, as each field says.
+"""
+
+__all__ = [
+    "AugmentConfig",
+    "DataConfig",
+    "HeadConfig",
+    "MethodConfig",
+    "OptimConfig",
+    "ProbeConfig",
+    "TrainConfig",
+    "VitConfig",
+]
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .config_checks import choice, fraction, not_negative, positive, without_effect
+from .config_input import AugmentConfig, DataConfig
+from .config_model import HeadConfig, MethodConfig, OptimConfig, VitConfig
+
+Precision = Literal["off", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """The kNN monitor (arXiv 2104.02057, appendix; k and temperature: arXiv 1805.01978)."""
+
+    knn_every: int = 1
+    """Steps from one kNN accuracy to the next; 0 switches the monitor off."""
+    knn_queue: float = 0.1
+    """Length of the queue of features, as a share of the training set."""
+    knn_k: int = 200
+    """Number of neighbours that vote."""
+    knn_temperature: float = 0.07
+    """Temperature of the vote: a neighbour's weight is exp(cosine similarity / temperature)."""
+
+    def __post_init__(self) -> None:
+        not_negative(self, "knn_every")
+        fraction(self, "knn_queue")
+        positive(self, "knn_queue", "knn_k", "knn_temperature")
+        if self.knn_every == 0:
+            without_effect(self, "with knn_every 0", "knn_queue", "knn_k", "knn_temperature")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole training run."""
+
+    vit: VitConfig = field(default_factory=VitConfig)
+    heads: HeadConfig = field(default_factory=lambda: HeadConfig(hidden=256, out=64))
+    method: MethodConfig = field(default_factory=MethodConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(base_lr=8e-3, warmup_steps=150))
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(saturation=0.0, hue=0.0, gray_p=0.0))
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    batch_size: int = 256
+    """Images a step over all processes (each is seen in two crops)."""
+    epochs: float | None = None
+    """Length of the run in passes over the data; None with steps."""
+    steps: int | None = 1500
+    """Length of the run in steps; None with epochs."""
+    seed: int = 0
+    """Seed of weights, order and augmentation."""
+    device: str = "auto"
+    """Auto takes a GPU if there is one; or a torch device such as cpu or cuda:0."""
+    amp: Precision = "off"
+    """Mixed precision (fp16 with a gradient scaler); the loss is computed in float32 in any case."""
+    trace: str | None = None
+    """Folder in which the trace is written; None records nothing."""
+    overwrite: bool = False
+    """Replace a trace that is there already."""
+    checkpoint_dir: str | None = None
+    """Folder in which checkpoints are kept; None saves none."""
+    checkpoint_every: int = 1000
+    """Steps from one checkpoint to the next; the end of the run is always saved."""
+    checkpoint_keep: int = 2
+    """Number of the newest checkpoints that are kept."""
+    resume: bool = False
+    """Continue from the newest checkpoint in checkpoint_dir."""
+
+    def __post_init__(self) -> None:
+        positive(self, "batch_size", "checkpoint_every", "checkpoint_keep")
+        choice(self, "amp", Precision)
+        if self.batch_size < 2:
+            raise ValueError("batch_size 1 leaves no other image to contrast with: use at least 2.")
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(f"epochs {self.epochs} and steps {self.steps}: give one, and None for the other.")
+        positive(self, "epochs" if self.steps is None else "steps")
+        self._check_warmup()
+        self._check_colours()
+        self._check_output()
+
+    def _check_warmup(self) -> None:
+        for unit in ("steps", "epochs"):
+            length, warmup = getattr(self, unit), getattr(self.optim, f"warmup_{unit}")
+            if length is not None and warmup is not None and warmup >= length:
+                raise ValueError(f"warmup_{unit} {warmup} must be less than {unit} {length}, the whole run.")
+
+    def _check_colours(self) -> None:
+        colour = [name for name in ("saturation", "hue", "gray_p") if getattr(self.augment, name)]
+        if self.vit.in_chans == 1 and colour:
+            raise ValueError(f"augment: {', '.join(colour)} would have no effect on gray images: set to 0.")
+
+    def _check_output(self) -> None:
+        if self.checkpoint_dir is None:
+            without_effect(self, "without checkpoint_dir", "checkpoint_every", "checkpoint_keep", "resume")
+        if self.trace is None:
+            without_effect(self, "without trace", "overwrite")
+        if self.overwrite and self.resume:
+            raise ValueError("overwrite and resume contradict each other: give one of them.")
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate of this batch size (linear scaling rule, paper Sec. 4.1).
+
+        >>> TrainConfig(batch_size=1024).lr
+        0.032
+        """
+        return self.optim.base_lr * self.batch_size / 256
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Length of the run in steps, for a data set that gives `steps_per_epoch` of them.
+
+        >>> TrainConfig(epochs=2.5, steps=None).total_steps(234)
+        585
+        """
+        return self.steps if self.steps is not None else round(self.epochs * steps_per_epoch)  # pyright: ignore
+
+    def warmup_epochs(self, steps_per_epoch: int) -> float:
+        """Length of the warm-up in epochs, 0 without one; raises ValueError if the run is not longer.
+
+        >>> TrainConfig().warmup_epochs(234)
+        0.6410256410256411
+        """
+        if self.optim.warmup_steps is not None:
+            warmup = self.optim.warmup_steps / steps_per_epoch
+        else:
+            warmup = self.optim.warmup_epochs or 0.0
+        total = self.total_steps(steps_per_epoch) / steps_per_epoch
+        if warmup >= total:
+            raise ValueError(f"a warm-up of {warmup:g} epochs must be shorter than the run ({total:g}).")
+        return warmup

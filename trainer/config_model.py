@@ -119,7 +119,8 @@ class OptimConfig:
         choice(self, "schedule", LrSchedule)
         positive(self, "base_lr", "trust_coefficient")
         not_negative(self, "weight_decay", "warmup_epochs", "warmup_steps")
-        fraction(self, "momentum")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum {self.momentum} must be from 0 up to, but not, 1.")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas {self.betas} must be two numbers from 0 up to, but not, 1.")
         if self.warmup_epochs is not None and self.warmup_steps is not None:

@@ -25,6 +25,7 @@ from .config_input import AugmentConfig, DataConfig
 from .config_model import HeadConfig, MethodConfig, OptimConfig, VitConfig
 
 Precision = Literal["off", "bf16", "fp16"]
+NonFinite = Literal["stop", "record"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class TrainConfig:
     trace: str | None = None
     """Folder in which the trace is written; None records nothing."""
     overwrite: bool = False
-    """Replace a trace that is there already."""
+    """Replace a trace and checkpoints that are there already."""
     checkpoint_dir: str | None = None
     """Folder in which checkpoints are kept; None saves none."""
     checkpoint_every: int = 1000
@@ -83,10 +84,15 @@ class TrainConfig:
     """Number of the newest checkpoints that are kept."""
     resume: bool = False
     """Continue from the newest checkpoint in checkpoint_dir."""
+    nonfinite: NonFinite = "stop"
+    """When the loss is not finite any more: stop at the next printed line, or record it and go on."""
+    log_every: int = 50
+    """Steps from one printed line to the next."""
 
     def __post_init__(self) -> None:
-        positive(self, "batch_size", "checkpoint_every", "checkpoint_keep")
+        positive(self, "batch_size", "checkpoint_every", "checkpoint_keep", "log_every")
         choice(self, "amp", Precision)
+        choice(self, "nonfinite", NonFinite)
         if self.batch_size < 2:
             raise ValueError("batch_size 1 leaves no other image to contrast with: use at least 2.")
         if (self.epochs is None) == (self.steps is None):
@@ -110,8 +116,8 @@ class TrainConfig:
     def _check_output(self) -> None:
         if self.checkpoint_dir is None:
             without_effect(self, "without checkpoint_dir", "checkpoint_every", "checkpoint_keep", "resume")
-        if self.trace is None:
-            without_effect(self, "without trace", "overwrite")
+        if self.trace is None and self.checkpoint_dir is None:
+            without_effect(self, "without trace and checkpoint_dir", "overwrite")
         if self.overwrite and self.resume:
             raise ValueError("overwrite and resume contradict each other: give one of them.")
 

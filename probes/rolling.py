@@ -1,0 +1,61 @@
+"""The exact median and median absolute deviation (MAD) of a sliding window, in the unit of its values."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+
+__all__ = ["CONSISTENT", "median", "median_and_mad", "slide"]
+
+CONSISTENT = 1.4826
+"""MAD times this estimates the standard deviation of normal values."""
+
+
+def median_and_mad(ordered: Sequence[float]) -> tuple[float, float]:
+    """Median and MAD of an ascending sequence, in O(log n) instead of a sort.
+
+    The k values nearest to the median are neighbours in the ordered window, so bisection finds where they begin.
+
+    >>> median_and_mad([1.0, 2.0, 4.0, 9.0])
+    (3.0, 1.5)
+    """
+    n = len(ordered)
+    middle = median(ordered)
+    k = (n + 1) // 2
+    low, high = 0, n - k
+    while low < high:
+        start = (low + high) // 2
+        if middle - ordered[start] > ordered[start + k] - middle:
+            low = start + 1
+        else:
+            high = start
+    kth = max(abs(middle - ordered[low]), abs(ordered[low + k - 1] - middle))
+    if n % 2:
+        return middle, kth
+    outside = [middle - ordered[low - 1]] if low else []
+    outside += [ordered[low + k] - middle] if low + k < n else []
+    return middle, (kth + min(outside)) / 2
+
+
+def median(ordered: Sequence[float]) -> float:
+    """Median of an ascending sequence.
+
+    >>> median([1.0, 2.0, 4.0, 9.0])
+    3.0
+    """
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def slide(window: list[float], ordered: list[float], value: float, size: int) -> None:
+    """Append `value` to the window (in order of arrival) and its sorted twin; drop the oldest beyond `size`.
+
+    >>> window, ordered = [5.0, 1.0], [1.0, 5.0]
+    >>> slide(window, ordered, 3.0, size=2)
+    >>> window, ordered
+    ([1.0, 3.0], [1.0, 3.0])
+    """
+    window.append(value)
+    insort(ordered, value)
+    if len(window) > size:
+        del ordered[bisect_left(ordered, window.pop(0))]

@@ -1,0 +1,243 @@
+"""Spikes: sudden rises of a positive series over its own recent baseline, one layer at a time, in steps.
+
+`find_spikes` reads a whole run, `SpikeFinder` takes it as it comes; both feed the same two pure functions (a detector
+of `foreshock.probes.detectors`, then `foreshock.probes.grouping`), so they find the identical events. The phenomenon:
+Chen, Xie and He, Sec. 4.2 and Fig. 4 (arXiv 2104.02057).
+
+What a NaN means. Where every step has a value (a layer series, an array), NaN *before* a layer's first number means
+"not measured": a layer that is frozen from the start is NaN throughout and gives no event. NaN *after* a number is a
+NaN gradient: a `nonfinite` event at once (a layer that is frozen in mid-run looks the same, and is reported the same
+way). ±Inf is always one. In a trace's scalar series NaN means "not measured at this step", anywhere. `nan="gap"` or
+`nan="nonfinite"` overrides this. Steps without a measurement are left out before anything is counted: all windows count
+measured steps.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .detectors import State
+from .detectors import detector as load_detector
+from .grouping import describe, group
+from .series import is_trace, read_rows, step_numbers
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ..traces.reader import Trace
+
+__all__ = ["Spike", "SpikeFinder", "find_spikes"]
+
+NaN = Literal["nonfinite", "gap"]
+
+
+@dataclass(frozen=True)
+class Spike:
+    """One event of one layer. Steps are the trace's own, or indices of a bare array.
+
+    Attributes:
+        layer: the layer's name.
+        start: first flagged step.
+        onset: first step of the rise at 50 % of the log peak (at most 32 steps before `start`); of a `nonfinite` event
+            its first non-finite step.
+        peak: step of the largest value; of a `nonfinite` event its first non-finite step.
+        end: last flagged step (so far, if the event is still open).
+        ratio: peak value over the baseline at the start; inf for `nonfinite`.
+        z: the detector's score at the peak; inf for `nonfinite`.
+        area: sum over the flagged finite steps of ln(value / baseline), in log units times steps.
+        kind: `spike`; `level_shift`, which stayed until it became the new baseline; `nonfinite`.
+        warmup: the onset lies in the warm-up, where rises are common and say little.
+    """
+
+    layer: str
+    start: int
+    onset: int
+    peak: int
+    end: int
+    ratio: float
+    z: float
+    area: float
+    kind: Literal["spike", "level_shift", "nonfinite"]
+    warmup: bool = False
+
+    @property
+    def duration(self) -> int:
+        """Steps from the first flagged to the last, both counted. Most spikes of real runs last one or two."""
+        return self.end - self.start + 1
+
+
+def find_spikes(
+    source: Trace | ArrayLike,
+    *,
+    layer: str | Sequence[str] | None = None,
+    series: str = "grad_norm",
+    steps: ArrayLike | None = None,
+    layers: Sequence[str] | None = None,
+    detector: str = "robust",
+    warmup_steps: int | None = None,
+    nan: NaN | None = None,
+    **thresholds: float,
+) -> list[Spike]:
+    """Find the spikes of a run.
+
+    Args:
+        source: a trace; or an array of values >= 0 (NaN, Inf allowed), `[T]` (layer name "series") or `[L, T]`.
+        layer: look only at this layer, or these.
+        series: which of the trace's series, per-layer or scalar.
+        steps: i64[T], step numbers of an array (default: indices).
+        layers: L row names of an array (default: "0", "1", …).
+        detector: the name of a file in `probes/detectors`.
+        warmup_steps: spikes with onset before this step are marked `warmup` (default: the trace's own, else 0).
+        nan: what NaN means, see above.
+        thresholds: the detector's thresholds, and `merge` (default 10): flagged steps at most this many measured steps
+            apart form one event.
+
+    Returns:
+        Spikes sorted by onset, then by layer in the given order; one that is still open at the end included.
+
+    Raises:
+        ValueError: unknown layer, detector or threshold, a value out of range, negative values in the series.
+
+    >>> x = np.full(200, 0.5); x[150:152] = 4.0, 2.0
+    >>> spike, = find_spikes(x)
+    >>> spike.onset, spike.end, spike.ratio
+    (150, 151, 8.0)
+    """
+    rows = read_rows(source, series, layer=layer, steps=steps, layers=layers)
+    if warmup_steps is None:
+        warmup_steps = int(source.meta.get("warmup_steps") or 0) if is_trace(source) else 0
+    nan = nan or ("nonfinite" if rows.every_step else "gap")
+    finder = SpikeFinder(rows.names, detector, warmup_steps, nan=nan, **thresholds)
+    return finder._in_order(finder.update(rows.steps, rows.values) + finder.close())
+
+
+class SpikeFinder:
+    """The same events, one step (or block) at a time.
+
+    >>> finder = SpikeFinder(["patch_embed", "blocks.00"])
+    >>> for step in range(120):
+    ...     for spike in finder.update(step, [4.0 if step == 100 else 0.5, 0.25]):
+    ...         print(f"step {step}: {spike.layer} rose {spike.ratio:g}-fold at {spike.onset}")
+    step 110: patch_embed rose 8-fold at 100
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[str],
+        detector: str = "robust",
+        warmup_steps: int = 0,
+        *,
+        nan: NaN = "nonfinite",
+        **thresholds: float,
+    ) -> None:
+        if isinstance(layers, str) or len(set(layers)) < len(layers):
+            raise ValueError(f"layers is {layers!r}; give a list of names, each once")
+        if nan not in ("nonfinite", "gap"):
+            raise ValueError(f'nan={nan!r}; allowed are "nonfinite" and "gap"')
+        self.layers = tuple(layers)
+        self.warmup_steps = warmup_steps
+        self._nan = nan
+        self._detector = load_detector(detector)
+        self._thresholds = self._detector.configure(thresholds)
+        self._last_step: int | None = None
+        self._states: list[State] = [{"seen": False, "detector": None, "group": None} for _ in layers]
+
+    def update(self, steps: int | ArrayLike, values: ArrayLike) -> list[Spike]:
+        """Take the next steps.
+
+        Args:
+            steps: one step number, or i64[n] increasing, all beyond those seen.
+            values: f[L] for one step number, else f[L, n].
+
+        Returns:
+            The spikes that closed: no later value can change them. An event closes `merge` calm steps after its end.
+
+        Raises:
+            ValueError: wrong shapes, a step that isn't beyond the last, a negative value. Nothing has changed then.
+        """
+        numbers, block = self._checked(steps, np.asarray(values))
+        closed, states = [], []
+        for name, state, row in zip(self.layers, self._states, block, strict=True):
+            events, state = self._advance(state, numbers, np.asarray(row, float), name)
+            closed += [self._spike(name, event) for event in events]
+            states.append(state)
+        self._states = states
+        self._last_step = int(numbers[-1]) if len(numbers) else self._last_step
+        return self._in_order(closed)
+
+    def open_events(self) -> list[Spike]:
+        """The spikes that are under way, or may still grow, as far as they are known."""
+        events = [
+            (name, (state["group"] or {}).get("event")) for name, state in zip(self.layers, self._states, strict=True)
+        ]
+        return self._in_order([self._spike(name, event) for name, event in events if event is not None])
+
+    def close(self) -> list[Spike]:
+        """End of the series: return the open events and forget them."""
+        rest = self.open_events()
+        for state in self._states:
+            if state["group"] is not None:
+                state["group"] = state["group"] | {"event": None}
+        return rest
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that is remembered, as plain JSON values."""
+        settings = {"detector": self._detector.name, "thresholds": asdict(self._thresholds)}
+        return settings | {
+            "layers": list(self.layers),
+            "last_step": self._last_step,
+            "states": copy.deepcopy(self._states),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a finder with the same layers, detector and thresholds stopped; ValueError if they differ."""
+        own = self.state_dict()
+        for key in ("detector", "thresholds", "layers"):
+            if state[key] != own[key]:
+                raise ValueError(f"the saved state has {key} {state[key]}, this finder {own[key]}; make them the same")
+        self._last_step = state["last_step"]
+        self._states = copy.deepcopy(state["states"])
+
+    def _checked(self, steps: int | ArrayLike, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        single = np.ndim(steps) == 0
+        numbers = np.atleast_1d(np.asarray(steps))
+        expected = (len(self.layers),) if single else (len(self.layers), len(numbers))
+        if values.shape != expected:
+            raise ValueError(
+                f"values has shape {values.shape}; for {len(self.layers)} layers and these steps give {expected}"
+            )
+        numbers = step_numbers(numbers, len(numbers))
+        if len(numbers) and self._last_step is not None and numbers[0] <= self._last_step:
+            raise ValueError(
+                f"step {numbers[0]} is not beyond step {self._last_step}; after a rewind load an earlier state"
+            )
+        return numbers, values[:, None] if single else values
+
+    def _advance(self, state: State, steps: np.ndarray, values: np.ndarray, name: str) -> tuple[list[State], State]:
+        measured = ~np.isnan(values)
+        if self._nan == "nonfinite":
+            measured = np.maximum.accumulate(measured | state["seen"]) if len(values) else measured
+        if not measured.any():
+            return [], state
+        if not measured.all():
+            steps, values = steps[measured], values[measured]
+        negative = np.flatnonzero((values < 0) & np.isfinite(values))
+        if negative.size:
+            i = negative[0]
+            raise ValueError(f"{name} is {values[i]:g} at step {steps[i]}; spikes are sought in series of values >= 0")
+        scores, judged = self._detector.detect(values, state["detector"], self._thresholds)
+        events, grouped = group(steps, values, scores, state["group"], self._thresholds.merge)
+        return events, {"seen": True, "detector": judged, "group": grouped}
+
+    def _spike(self, layer: str, event: State) -> Spike:
+        spike = Spike(layer, **describe(event))
+        return replace(spike, warmup=spike.onset < self.warmup_steps)
+
+    def _in_order(self, spikes: list[Spike]) -> list[Spike]:
+        place = {name: i for i, name in enumerate(self.layers)}
+        return sorted(spikes, key=lambda spike: (spike.onset, place[spike.layer], spike.start))

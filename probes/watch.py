@@ -1,0 +1,229 @@
+"""Attach to anybody's training loop: one row of gradient norms, scalars and times (s) for every optimizer step."""
+
+from __future__ import annotations
+
+__all__ = ["Watch", "watch"]
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..traces.errors import TraceExistsError
+from ..traces.writer import TraceWriter
+from .recorder import Recorder
+from .sensors import Sensor, layer_parameters, series_of
+from .sensors.grad_norm import GradNorm
+
+Layers = Literal["per-parameter"] | Callable[[str], str | None] | Mapping[str, Sequence[str]]
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Optimizer,
+    path: str | PathLike[str],
+    *,
+    layers: Layers | None = None,
+    sensors: Sequence[Sensor] = (),
+    config: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    resume_at: int | None = None,
+    enabled: bool = True,
+    flush_steps: int = 64,
+    flush_seconds: float | None = None,
+) -> Watch:
+    """Record every layer's gradient norm at every step of `optimizer` into a trace at `path`.
+
+    Three lines in a loop; `w.step` may stand before or after `zero_grad`:
+
+        with watch(model, optimizer, "runs/mine") as w:
+            ...
+            loss.backward(); optimizer.step(); w.step(loss=loss); optimizer.zero_grad()
+
+    **When it looks.** A hook reads the gradients as the optimizer is about to use them: after all backward passes of an
+    accumulated batch, after DDP's averaging, with GradScaler's factor divided out. So it sees **clipped** gradients,
+    which hides the height of a spike: call `w.observe()` between `backward()` (with AMP: `scaler.unscale_`) and the
+    clip, and that is what is recorded. When a GradScaler skips a step that overflowed, the hook isn't called: `w.step`
+    then reads the gradients as they are (Inf, or NaN if `zero_grad` came before). With `optimizer.step(closure)` the
+    gradients of the last evaluation of the closure are read when the step is over. Nothing of the training changes:
+    with and without `watch` the weights are the same bits.
+
+    - `layers`: by default `group_layers`' (patch_embed, blocks.00, …). `"per-parameter"`, a function from a parameter's
+      name to its layer (None leaves it out), or `{layer: [parameter names]}` choose others.
+    - `sensors`: more of `probes.sensors`, such as a `FeatureKNN` that the loop feeds.
+    - `config`: kept with the trace.
+    - `overwrite` replaces a trace at `path`; `resume_at=s` keeps its rows before step `s` and goes on with `s`, the
+      number of optimizer steps that the checkpoint had taken.
+    - `enabled=False` does nothing at all: `enabled=rank == 0` for data-parallel runs. With several optimizers give the
+      one that steps first. Sharded gradients (FSDP) are refused.
+
+    Steps are numbered from 0 (or `resume_at`). Raises TraceExistsError for an existing trace at `path`, ValueError for
+    a model without trainable weights, an optimizer without any of them, and layers that don't fit the model.
+
+    >>> import tempfile, torch
+    >>> from foreshock.traces import open_trace
+    >>> model = nn.Sequential(nn.Linear(2, 1))
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with watch(model, optimizer, f"{folder}/mine") as w:
+    ...         for _ in range(3):
+    ...             loss = model(torch.ones(4, 2)).sum()
+    ...             loss.backward()
+    ...             optimizer.step()
+    ...             w.step(loss=loss)
+    ...             optimizer.zero_grad()
+    ...     print(open_trace(f"{folder}/mine")["grad_norm"])
+    [[6.928203 6.928203 6.928203]]
+    """
+    if not enabled:
+        return Watch(None, None, None, 0)
+    grouped = _group(model, layers)
+    _check(model, optimizer)
+    gradients = GradNorm(grouped)
+    every_sensor = (gradients, *sensors)
+    try:
+        writer = TraceWriter(
+            path,
+            layers=list(grouped),
+            series=series_of(every_sensor),
+            config=dict(config or {}),
+            overwrite=overwrite,
+            resume_at=resume_at,
+        )
+    except TraceExistsError as error:
+        error.add_note("watch(..., overwrite=True) replaces it; watch(..., resume_at=STEP) goes on from a checkpoint")
+        raise
+    recorder = Recorder(writer, every_sensor, flush_steps=flush_steps, flush_seconds=flush_seconds)
+    return Watch(recorder, gradients, optimizer, resume_at or 0)
+
+
+class Watch:
+    """What `watch` returns; it owns the optimizer hooks, and removes them on the way out.
+
+    Use it in a `with` block, or call `close()` at the end of a notebook's training.
+    """
+
+    def __init__(
+        self, recorder: Recorder | None, gradients: GradNorm | None, optimizer: Optimizer | None, first_step: int
+    ) -> None:
+        self.recorder = recorder  # its `.seconds` is what watching has cost
+        self.next_step = first_step
+        self._gradients, self._optimizer = gradients, optimizer
+        # The row at hand: "none", "early" (observe() made it, and the optimizer has yet to step), or "stepped".
+        self._row: Literal["none", "early", "stepped"] = "none"
+        self._warned = False
+        self._handles = []
+        if optimizer is not None:
+            self._handles = [
+                optimizer.register_step_pre_hook(self._before_step),
+                optimizer.register_step_post_hook(self._after_step),
+            ]
+
+    def observe(self) -> None:
+        """Read the gradients now, before a clip; the optimizer's hook then leaves this step alone."""
+        self._add_row("early")
+
+    def step(self, loss: Tensor | float | None = None, **scalars: Tensor | float) -> None:
+        """Close this step's row with the loss and any scalars of yours; once for each optimizer step.
+
+        Tensors may be on the device, and nothing waits for them.
+        """
+        if self.recorder is None:
+            return
+        if self._row == "none":  # the optimizer was not called: a GradScaler skipped an overflow
+            self._add_row("stepped")
+        self.recorder.note(**({} if loss is None else {"loss": loss}), **scalars)
+        self._row = "none"
+
+    def close(self, status: str = "finished", message: str = "") -> None:
+        """Remove the hooks and finish the trace; a second call does nothing."""
+        self._remove_hooks()
+        if self.recorder is not None:
+            self.recorder.close(status, message)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._remove_hooks()
+        if self.recorder is not None:
+            self.recorder.__exit__(kind, error, tb)
+
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not _has_closure(args, kwargs):
+            self._at_step()
+
+    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if _has_closure(args, kwargs):  # before the step there were no gradients yet
+            self._at_step()
+
+    def _at_step(self) -> None:
+        if self._row == "early":
+            self._row = "stepped"
+        else:
+            self._add_row("stepped")
+
+    def _add_row(self, row: Literal["early", "stepped"]) -> None:
+        if self.recorder is None or self._gradients is None or self._optimizer is None:
+            return
+        # A fused optimizer unscales inside its kernel: a GradScaler then leaves the factor in the gradients, and here.
+        self._gradients.loss_scale = getattr(self._optimizer, "grad_scale", None)
+        self.recorder.observe(self.next_step, lr=self._optimizer.param_groups[0]["lr"])
+        if not self._gradients.measured and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"foreshock: no gradient at step {self.next_step}, so its row is empty: is zero_grad() or w.step() "
+                "called where there was no backward()?",
+                stacklevel=4,
+            )
+        self._row = row
+        self.next_step += 1
+
+    def _remove_hooks(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+
+def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return (args[0] if args else kwargs.get("closure")) is not None
+
+
+def _group(model: nn.Module, layers: Layers | None) -> dict[str, list[tuple[str, nn.Parameter]]]:
+    """`{layer: [(name, parameter), ...]}` by the user's choice."""
+    if layers is None:
+        return layer_parameters(model)
+    if isinstance(layers, Mapping):
+        parameters = dict(model.named_parameters(remove_duplicate=False))  # a tied weight by any of its names
+        unknown = [name for names in layers.values() for name in names if name not in parameters]
+        if unknown:
+            raise ValueError(
+                f"layers names {unknown[:5]}, which {type(model).__name__} lacks; its parameters are {list(parameters)}"
+            )
+        return {layer: [(n, parameters[n]) for n in names] for layer, names in layers.items() if names}
+    if isinstance(layers, str) and layers != "per-parameter":
+        raise ValueError(f"layers is {layers!r}; allowed are 'per-parameter', a function and a dict of parameter names")
+    grouped: dict[str, list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in model.named_parameters():
+        layer = name if isinstance(layers, str) else layers(name)
+        if layer is not None:
+            grouped.setdefault(layer, []).append((name, parameter))
+    return grouped
+
+
+def _check(model: nn.Module, optimizer: Optimizer) -> None:
+    """Refuse a watch that would see nothing."""
+    trainable = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    if not trainable:
+        raise ValueError(f"{type(model).__name__} has no trainable parameters: set requires_grad before watch()")
+    if not hasattr(optimizer, "register_step_pre_hook"):
+        raise ValueError(f"optimizer is a {type(optimizer).__name__}; give the torch.optim.Optimizer inside it")
+    if not any(id(p) in trainable for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError(
+            f"the optimizer holds none of the {len(trainable)} trainable parameters of {type(model).__name__}: give "
+            "the model and the optimizer that belong together"
+        )

@@ -62,7 +62,10 @@ class MoCoV3(nn.Module):
 
         Logs: `contrastive_accuracy` (0 to 1: how often the own key is the nearest of all),
         `positive_similarity` and `negative_similarity` (mean cosines with the own key and with the others').
+        Raises ValueError if the views differ in shape.
         """
+        if x1.shape != x2.shape:
+            raise ValueError(f"the views have shapes {tuple(x1.shape)} and {tuple(x2.shape)}: crop both to one size.")
         self.update_momentum_encoder(momentum)
         views = torch.cat([x1, x2])
         with torch.no_grad():

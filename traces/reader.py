@@ -1,0 +1,229 @@
+"""Reads a trace: steps are the trainer's own numbers, rows count from 0, times are in seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import TraceChangedError, UnknownSeriesError
+from .overview import Overview, overview_cells
+from .rows import Rows
+from .snapshot import Snapshot, is_url
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["STALLED_AFTER", "Rows", "Trace", "open_trace"]
+
+STALLED_AFTER = 60.0  # seconds without a commit after which a running trace counts as stalled
+_FOLLOW_ROWS = 16_384  # at most so many rows are handed out at once
+
+
+def open_trace(path_or_url: str | PathLike[str]) -> Trace:
+    """Open the trace at a path, or at a URL that fsspec understands (`s3://…`), as of its last commit.
+
+    Raises TraceNotFoundError, TraceForeignError (another kind of zarr store), TraceVersionError or
+    TraceCorruptError; all are TraceError, which is a ValueError.
+
+    >>> import tempfile
+    >>> from foreshock.traces import TraceWriter
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with TraceWriter(folder.name + "/a", layers=["patch_embed", "norm"]) as writer:
+    ...     writer.append(0, {"grad_norm": np.array([1.5, 0.5]), "loss": 7.25})
+    >>> trace = open_trace(folder.name + "/a")
+    >>> trace
+    <Trace 'a': 1 step, 2 layers, finished>
+    >>> trace["grad_norm"].tolist(), trace["loss"].tolist()
+    ([[1.5], [0.5]], [7.25])
+    >>> folder.cleanup()
+    """
+    location = str(path_or_url)
+    return Trace(Snapshot(location if is_url(location) else str(Path(location).absolute())))
+
+
+class Trace:
+    """An immutable view of a trace as of one commit; `refresh()` gives a newer one.
+
+    Reading raises TraceChangedError once the run was restarted from an earlier step: the rows of this snapshot
+    may then be gone. Names of series and scalars are in `series` and `scalars`, all attributes in `attrs`.
+    """
+
+    def __init__(self, snapshot: Snapshot, known_steps: np.ndarray | None = None) -> None:
+        record = snapshot.record
+        self._snapshot = snapshot
+        self._steps = np.empty(0, np.int64) if known_steps is None else known_steps
+        self.path = Path(snapshot.location)
+        self.name: str = self.path.name
+        self.layers: tuple[str, ...] = record.layers
+        self.series: tuple[str, ...] = record.series
+        self.scalars: tuple[str, ...] = record.scalars
+        self.attrs: dict[str, Any] = record.attrs
+        self.config: dict[str, Any] = record.attrs["config"]
+        self.meta: dict[str, Any] = record.attrs["meta"]
+        self.status: str = record.attrs["status"]
+        self.message: str = record.attrs["message"]
+        self.heartbeat: float = float(record.attrs["heartbeat"])
+        self.generation: int = record.attrs["generation"]
+        self.events: list[dict[str, Any]] = record.attrs["events"]
+        self.units: dict[str, str] = record.attrs["units"]
+
+    def __repr__(self) -> str:
+        steps = "1 step" if len(self) == 1 else f"{len(self)} steps"
+        return f"<Trace {self.name!r}: {steps}, {len(self.layers)} layers, {self.state}>"
+
+    def __len__(self) -> int:
+        """The number of committed rows."""
+        return self._snapshot.record.rows
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.series or name in self.scalars or name == "step"
+
+    @property
+    def state(self) -> str:
+        """ "running", "finished" or "failed" as written, or "stalled": running, but no commit for 60 s."""
+        silent = self.status == "running" and time.time() - self.heartbeat > STALLED_AFTER
+        return "stalled" if silent else self.status
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The step number of each row, i64[T], strictly increasing; read once."""
+        known = len(self._steps)
+        if known < len(self):
+            fresh = self._snapshot.read("step", known, len(self))
+            steps = np.concatenate([self._steps, fresh])
+            if not (np.diff(steps[max(known - 1, 0) :]) > 0).all():
+                raise self._snapshot.corrupt("the steps don't increase")
+            steps.flags.writeable = False
+            self._steps = steps
+        return self._steps
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return a whole series: f32[L, T] of a layer series, f64[T] of a scalar, i64[T] of "step".
+
+        Raises UnknownSeriesError, which lists the known names.
+        """
+        return self.read(name)
+
+    def read(self, name: str, *, start: int = 0, stop: int | None = None, layer: str | None = None) -> np.ndarray:
+        """Return the rows [start, stop) of a series; [n] instead of [L, n] with `layer`.
+
+        Negative numbers count from the end, as in a slice.
+        """
+        start, stop, _ = slice(start, stop).indices(len(self))
+        if name == "step":
+            return self.steps[start:stop]
+        path, row = self._place(name, layer)
+        return self._snapshot.read(path, start, max(start, stop), row)
+
+    def _place(self, name: str, layer: str | None) -> tuple[str, int | None]:
+        """Return the array that holds a series, and the row of it (None: all rows)."""
+        if name in self.series:
+            if layer is not None and layer not in self.layers:
+                raise UnknownSeriesError("layer", layer, self.layers, str(self.path))
+            return name, None if layer is None else self.layers.index(layer)
+        if name in self.scalars:
+            if layer is not None:
+                raise UnknownSeriesError(f"layer series {name!r}, so no layer", layer, self.series, str(self.path))
+            return "scalars", self.scalars.index(name)
+        raise UnknownSeriesError("series", name, (*self.series, *self.scalars), str(self.path))
+
+    def rows(self, first_step: int | None = None, last_step: int | None = None) -> slice:
+        """Return the rows of the steps from `first_step` to `last_step`, both included."""
+        start = 0 if first_step is None else int(np.searchsorted(self.steps, first_step))
+        stop = len(self) if last_step is None else int(np.searchsorted(self.steps, last_step, side="right"))
+        return slice(start, max(start, stop))
+
+    def since(self, step: int | None) -> Rows:
+        """Return the rows whose step is greater than `step`, or all of them for None."""
+        start = 0 if step is None else int(np.searchsorted(self.steps, step, side="right"))
+        return self._rows(start, len(self))
+
+    def _rows(self, start: int, stop: int) -> Rows:
+        values = {name: self.read(name, start=start, stop=stop) for name in self.series}
+        table = self._snapshot.read("scalars", start, stop)
+        values |= {name: table[row] for row, name in enumerate(self.scalars)}
+        return Rows(self.steps[start:stop], values, self.generation)
+
+    def refresh(self) -> Trace:
+        """Return the trace as of its last commit; raises TraceNotFoundError if it was deleted."""
+        snapshot = Snapshot(self._snapshot.location)
+        same = snapshot.record.identity == self._snapshot.record.identity
+        return Trace(snapshot, self._steps if same else None)
+
+    def follow(self, *, poll: float = 0.5, timeout: float | None = None, after: int | None = None) -> Iterator[Rows]:
+        """Yield the rows after step `after` (None: from the beginning), then new ones until the run has ended.
+
+        Looks every `poll` seconds, and gives up when nothing new came for `timeout` seconds. When the run is
+        restarted from an earlier step, the rows begin anew with another `generation`.
+        """
+        trace, row, waited = self, self.rows(after).start if after is None else self.rows(after + 1).start, 0.0
+        while True:
+            try:
+                while row < len(trace):
+                    stop = min(len(trace), row + _FOLLOW_ROWS)
+                    yield trace._rows(row, stop)
+                    row, waited = stop, 0.0
+                if trace.status != "running" or (timeout is not None and waited >= timeout):
+                    return
+            except TraceChangedError:
+                pass  # the next refresh sees why
+            else:
+                time.sleep(poll)
+                waited += poll
+            fresh = trace.refresh()
+            if fresh._snapshot.record.identity != trace._snapshot.record.identity:
+                row = 0
+            trace = fresh
+
+    def overview(
+        self,
+        name: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        columns: int = 1500,
+        layer: str | None = None,
+    ) -> Overview:
+        """Return the rows [start, stop) as at most `columns` cells, with the exact maximum and minimum of each.
+
+        Cells hold a power of two of rows and begin at multiples of it, so they don't move while a run grows.
+        At most 16 times `columns` stored cells are read, however long the trace is.
+        """
+        if columns < 1:
+            raise ValueError(f"columns is {columns}; give a positive number, such as the pixels of the picture")
+        start, stop, _ = slice(start, stop).indices(len(self))
+        path, row = self._place(name, layer)
+        at = None if row is None else slice(row, row + 1)
+        first, cells = overview_cells(
+            start,
+            max(start, stop),
+            columns,
+            lambda a, b: self._snapshot.read(path, a, b, at),
+            lambda level, a, b: self._snapshot.read(f"overview/{level}/{path}", a, b, at),
+        )
+        low, high, mean, count = cells if row is None else cells[:, 0]
+        end = np.append(first[1:], max(start, stop))[: len(first)]
+        return Overview(self.steps[first], self.steps[end - 1], end - first, low, high, mean, count.astype(np.int64))
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return the trace as a dataset whose dimensions are named, read when used.
+
+        Layer series are `[layer, step]` with the layers' names as a coordinate, scalars `[step]`. Needs xarray.
+        """
+        try:
+            import xarray
+        except ImportError as error:
+            raise ImportError("to_xarray() needs xarray: pip install 'foreshock[xarray]'") from error
+        stored = xarray.open_zarr(self._snapshot.store, consolidated=True, chunks=None)
+        dataset = stored.drop_vars("scalars").assign_coords(layer=list(self.layers))
+        for row, name in enumerate(self.scalars):
+            dataset[name] = stored["scalars"].isel(scalar=row)
+        for name in dataset.variables:
+            if unit := self.units.get(str(name)):
+                dataset[name].attrs["units"] = unit
+        return dataset.assign_attrs(name=self.name, status=self.status)

@@ -1,0 +1,345 @@
+"""TraceWriter: takes rows, one a step, from a training loop and commits them about once a second off its thread."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from operator import index
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from .commit import TraceFiles, remove_trace, trace_at
+from .committer import Committer
+from .documents import plain
+from .errors import TraceExistsError, TraceNotFoundError, TraceWriteError
+from .lock import WriterLock
+from .rows import RowBlock
+from .schema import FORMAT, FORMAT_VERSION, GRAD_NORM, MAX_SCALARS, Series, check_layers
+
+__all__ = ["TraceWriter"]
+
+_log = logging.getLogger("foreshock.traces")
+_BUFFER_BYTES = 64 << 20
+
+
+class TraceWriter:
+    """Writes the trace of a run into the folder `path`, where others may read it at any time.
+
+    layers: the layers' names, the order of every layer series' first axis. series: the layer series (and scalars
+    with a unit of their own); any other number given to `append` is a scalar. config, meta: kept in the trace.
+
+    A trace that is there already raises TraceExistsError, unless `overwrite` replaces it, or `resume_at=s`
+    continues it: its rows of step s and later are dropped. TraceLockedError: somebody else is writing it.
+
+    `append` and `extend` only hand rows over. A thread commits them after `flush_rows` rows or `flush_seconds`
+    seconds; a failing disk never raises here: it is logged once, rows are kept (up to 64 MiB) and tried again. With
+    `background=False` the caller's own thread commits. One thread may append at a time.
+
+    >>> import tempfile
+    >>> from foreshock.traces import open_trace
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with TraceWriter(folder.name + "/a", layers=["patch_embed", "norm"]) as writer:
+    ...     for step in range(100):
+    ...         writer.append(step, {"grad_norm": np.full(2, step), "loss": 1 / (step + 1)})
+    >>> len(open_trace(folder.name + "/a"))
+    100
+    >>> with TraceWriter(folder.name + "/a", layers=["patch_embed", "norm"], resume_at=60) as writer:
+    ...     writer.append(60, {"loss": 0.5})
+    >>> trace = open_trace(folder.name + "/a")
+    >>> len(trace), trace["loss"][-1].item(), trace["grad_norm"][:, -1].tolist(), trace.generation
+    (61, 0.5, [nan, nan], 1)
+    >>> folder.cleanup()
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        layers: Sequence[str],
+        series: Sequence[Series] = (GRAD_NORM,),
+        config: Mapping[str, Any] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        resume_at: int | None = None,
+        overwrite: bool = False,
+        flush_rows: int = 256,
+        flush_seconds: float = 1.0,
+        background: bool = True,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self.layers = check_layers(layers)
+        _check_options(series, resume_at, overwrite, flush_rows, flush_seconds)
+        _check_place(self.path, resume_at, overwrite)
+        self._pid = os.getpid()
+        self._closed = False
+        self._lock = WriterLock(self.path)
+        try:
+            files, self._last_step = self._open(series, config, meta, resume_at, overwrite)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._names = list(files.scalars)
+        self._columns = {name: column for column, name in enumerate(self._names)}
+        kinds = {name: table.values.dtype for name, table in files.tables.items()}
+        row_bytes = sum(np.dtype(kind).itemsize * len(self.layers) for kind in kinds.values()) + 128
+        self._committer = Committer(
+            files,
+            self._lock,
+            lambda: RowBlock(flush_rows, len(self.layers), kinds, self._names),
+            max_rows=max(4 * flush_rows, _BUFFER_BYTES // row_bytes),
+            flush_seconds=flush_seconds,
+            background=background,
+        )
+        atexit.register(self._flush_at_exit)
+
+    def _open(
+        self,
+        series: Sequence[Series],
+        config: Mapping[str, Any] | None,
+        meta: Mapping[str, Any] | None,
+        resume_at: int | None,
+        overwrite: bool,
+    ) -> tuple[TraceFiles, int | None]:
+        """Create or continue the trace; return its files and its last step."""
+        _check_place(self.path, resume_at, overwrite)  # again, now that nobody else can write
+        if resume_at is not None:
+            from .resume import resume_files  # reading needs zarr, which writing doesn't
+
+            return resume_files(self.path, self.layers, series, resume_at, config, meta)
+        old = trace_at(self.path)
+        remove_trace(self.path, (*(old.series if old else ()), *(one.name for one in series)))
+        attributes = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "created": datetime.now(UTC).isoformat(),
+            "status": "running",
+            "message": "",
+            "heartbeat": 0.0,
+            "generation": old.attrs["generation"] + 1 if old else 0,
+            "n_steps": 0,
+            "layers": list(self.layers),
+            "units": {one.name: one.unit for one in series},
+            "config": plain(config or {}),
+            "meta": plain(meta or {}),
+            "events": [],
+        }
+        files = TraceFiles(self.path, self.layers, [one for one in series if one.per_layer], attributes)
+        files.add_scalars([one.name for one in series if not one.per_layer])
+        files.create()
+        return files, None
+
+    def append(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append one row: a number for each scalar, [L] for each layer series; what is missing reads as NaN.
+
+        A scalar by a new name begins here. Raises ValueError if `step` isn't greater than the last one, or if a
+        value has another shape; the row is then not appended.
+        """
+        step = index(step)
+        with self._committer.changed:
+            self._check_next(step)
+            block = self._committer.room()
+            try:
+                self._fill_row(block, values)
+            except BaseException:
+                block.clear_row()
+                raise
+            block.steps[block.rows] = step
+            block.rows += 1
+            self._last_step = step
+
+    def extend(self, steps: np.ndarray, values: Mapping[str, Any]) -> None:
+        """Append n rows at once: steps i64[n], [n] for each scalar, [L, n] for each layer series.
+
+        Raises ValueError if the steps don't increase strictly, or if an array has another shape; then no row is
+        appended.
+        """
+        steps = np.asarray(steps)
+        if steps.ndim != 1 or (steps.size and steps.dtype.kind not in "iu"):
+            raise ValueError(f"steps has shape {steps.shape} and type {steps.dtype}; give integers in one dimension")
+        if not steps.size:
+            return
+        late = np.flatnonzero(steps[1:] <= steps[:-1])
+        if late.size:
+            raise _not_increasing(int(steps[late[0] + 1]), int(steps[late[0]]))
+        with self._committer.changed:
+            self._check_next(int(steps[0]))
+            layer_rows, scalar_rows = self._split(values, len(steps))
+            done = 0
+            while done < len(steps):
+                block = self._committer.room()
+                block.reserve_scalars()
+                count = min(block.room, len(steps) - done)
+                ours, theirs = slice(block.rows, block.rows + count), slice(done, done + count)
+                block.steps[ours] = steps[theirs]
+                for name, array in layer_rows.items():
+                    block.layers[name][ours] = array[:, theirs].T
+                for column, array in scalar_rows.items():
+                    block.scalars[ours, column] = array[theirs]
+                block.rows += count
+                done += count
+            self._last_step = int(steps[-1])
+
+    def event(self, step: int, kind: str, text: str) -> None:
+        """Keep a remark about a step in the trace, such as a spike, a restart or a change of the learning rate."""
+        with self._committer.changed:
+            self._check_open()
+            self._committer.events.append({"step": index(step), "kind": str(kind), "text": str(text)})
+            self._committer.touched = True
+
+    def update_meta(self, **meta: Any) -> None:
+        """Set entries of the trace's free-form `meta`."""
+        with self._committer.changed:
+            self._check_open()
+            self._committer.meta.update(plain(meta))
+            self._committer.touched = True
+
+    def flush(self) -> bool:
+        """Wait until everything appended so far is committed; False if the disk fails (that was logged)."""
+        self._check_open()
+        return self._committer.flush()
+
+    def close(self, status: str = "finished", message: str = "") -> None:
+        """Commit what is left, with a status ("finished" or "failed") and a one-line message, and end the thread.
+
+        Raises TraceWriteError if rows could not be committed. Closing twice does nothing.
+        """
+        if status not in ("finished", "failed"):
+            raise ValueError(f"status is {status!r}; use 'finished' or 'failed'")
+        if self._closed or os.getpid() != self._pid:  # a forked child must not end its parent's trace
+            return
+        self._closed = True
+        atexit.unregister(self._flush_at_exit)
+        done = self._committer.stop(status, message)
+        self._lock.release()
+        if not done:
+            error = self._committer.failure
+            raise TraceWriteError(
+                f"the last rows of {self.path} are lost, up to step {self._last_step}: {error}; the trace holds what "
+                f"was committed before"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+            return
+        lines = str(error).strip().splitlines()
+        try:
+            self.close("failed", ": ".join([type(error).__name__, *lines[:1]]))
+        except TraceWriteError as lost:
+            error.add_note(str(lost))  # the error that ended the run is the one to see
+
+    def _check_open(self) -> None:
+        if self._closed or os.getpid() != self._pid:
+            owner = "it is closed" if self._closed else f"it belongs to process {self._pid}"
+            raise ValueError(f"the writer of {self.path} can't be used: {owner}; open another with resume_at")
+
+    def _check_next(self, step: int) -> None:
+        if self._closed:
+            self._check_open()
+        if self._last_step is not None and step <= self._last_step:
+            raise _not_increasing(step, self._last_step)
+
+    def _add_scalar(self, name: str, block: RowBlock) -> int:
+        """Begin a scalar and return its column."""
+        if not isinstance(name, str) or not name or name == "step":
+            raise ValueError(f"{name!r} can't be the name of a scalar; give a non-empty string other than 'step'")
+        if len(self._names) >= MAX_SCALARS:
+            raise ValueError(
+                f"scalar {name!r} would be number {MAX_SCALARS + 1:,}; a name must not change from step to step"
+            )
+        self._columns[name] = len(self._names)
+        self._names.append(name)
+        block.reserve_scalars()
+        return self._columns[name]
+
+    def _fill_row(self, block: RowBlock, values: Mapping[str, Any]) -> None:
+        """Set the values of the row that is about to be counted."""
+        row, columns = block.rows, self._columns
+        for name, value in values.items():
+            table = block.layers.get(name)
+            if table is not None:
+                if np.shape(value) != table.shape[1:]:
+                    raise self._wrong_value(name, value, f"an array of shape {table.shape[1:]}, one value per layer")
+                table[row] = value
+                continue
+            column = columns.get(name)
+            if column is None:
+                column = self._add_scalar(name, block)
+            try:
+                block.scalars[row, column] = float(value)
+            except (TypeError, ValueError) as error:
+                raise self._wrong_value(name, value, "one number") from error
+
+    def _split(self, values: Mapping[str, Any], rows: int) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
+        """Check the arrays of `extend`, and part them into layer series by name and scalars by column."""
+        block = self._committer.room()
+        layer_rows: dict[str, np.ndarray] = {}
+        scalar_rows: dict[str, np.ndarray] = {}
+        for name, value in values.items():
+            table = block.layers.get(name)
+            array = np.asarray(value, np.float64 if table is None else table.dtype)
+            shape = (rows,) if table is None else (len(self.layers), rows)
+            if array.shape != shape:
+                raise self._wrong_value(name, array, f"an array of shape {shape}, whose last axis is the steps")
+            (scalar_rows if table is None else layer_rows)[name] = array
+        for name in scalar_rows:
+            if name not in self._columns:
+                self._add_scalar(name, block)
+        return layer_rows, {self._columns[name]: array for name, array in scalar_rows.items()}
+
+    def _wrong_value(self, name: object, value: Any, wanted: str) -> ValueError:
+        """Return the error for a value that doesn't fit its series."""
+        known = ", ".join(self._committer.room().layers) or "none"
+        return ValueError(
+            f"{name!r} was given as a {type(value).__name__} of shape {np.shape(value)}, and takes {wanted}; "
+            f"the layer series of this trace are: {known}"
+        )
+
+    def _flush_at_exit(self) -> None:
+        # A script that forgot close(): the rows are worth having, the status stays "running".
+        if not self._closed and os.getpid() == self._pid:
+            self._committer.flush()
+
+
+def _not_increasing(step: int, last: int) -> ValueError:
+    return ValueError(
+        f"step {step} was given after step {last}; steps must increase strictly: "
+        f"reopen the trace with resume_at={step} to go back"
+    )
+
+
+def _check_options(
+    series: Sequence[Series], resume_at: int | None, overwrite: bool, flush_rows: int, flush_seconds: float
+) -> None:
+    names = [one.name for one in series]
+    if len(set(names)) < len(names):
+        raise ValueError(f"series names {names} hold one twice; give each series once")
+    if resume_at is not None and overwrite:
+        raise ValueError(f"both overwrite and resume_at={resume_at} were given; choose one")
+    if flush_rows < 1 or not flush_seconds > 0:
+        raise ValueError(f"flush_rows={flush_rows} and flush_seconds={flush_seconds} must both be positive")
+
+
+def _check_place(path: Path, resume_at: int | None, overwrite: bool) -> None:
+    """Raise unless a trace may be written at `path`; another kind of zarr store is never touched."""
+    if path.exists() and not path.is_dir():
+        raise TraceExistsError(f"{path} is a file; choose the path of a folder")
+    there = trace_at(path) is not None or (path / "zarr.json").exists()
+    if there and resume_at is None and not overwrite:
+        raise TraceExistsError(
+            f"there is a trace at {path} already; continue it with resume_at=step, replace it with overwrite=True, "
+            f"or choose another path"
+        )
+    if not there and resume_at is not None:
+        raise TraceNotFoundError(
+            f"there is no trace at {path} to resume at step {resume_at}; omit resume_at to begin one"
+        )

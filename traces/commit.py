@@ -32,6 +32,7 @@ class TraceFiles:
         self.path = path
         self.attributes = dict(attributes)
         self.scalars: list[str] = []
+        self.last_step: int | None = None  # of the rows that were there when the trace was opened
         self.step = GrowingArray("step", (), (STEP_CHUNK,), "int64", ("step",))
         self.scalar_table = SeriesArrays("scalars", 0, (SCALAR_CHUNK, SERIES_CHUNK), "float64", "scalar")
         count = len(layers)

@@ -47,7 +47,8 @@ class Committer:
         self._block = new_block()
         self._queue: deque[RowBlock] = deque()
         self._broken = False  # by an error that trying again can't mend
-        self._gap: dict[str, Any] | None = None
+        self._gap: dict[str, Any] | None = None  # the event of the present outage, if it cost rows
+        self._dropped = 0  # in this gap
         self._wanted = self._served = 0  # flushes asked for, and answered
         self._last_try = time.monotonic()
         self._stopping = self._ended = False
@@ -89,16 +90,17 @@ class Committer:
     def _drop(self, block: RowBlock) -> None:
         """Forget a block, and leave an event that says which steps are missing and why."""
         if self._gap is None:
-            self._gap = {"step": int(block.steps[0]), "kind": "gap", "text": "", "rows": 0}
+            self._gap = {"step": int(block.steps[0]), "kind": "gap", "text": ""}
+            self._dropped = 0
             self.events.append(self._gap)
-        self._gap["rows"] += block.rows
+        self._dropped += block.rows
         cause = self.failure or f"the disk didn't answer for {_PATIENCE:.0f} s"
         last = int(block.steps[block.rows - 1])
-        self._gap["text"] = f"{self._gap['rows']} rows up to step {last} were dropped: {cause}"
+        self._gap["text"] = f"{self._dropped} rows up to step {last} were dropped: {cause}"
         self.touched = True
 
-    def flush(self) -> bool:
-        """Wait until everything handed over so far is committed; False if the disk fails."""
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything handed over so far is committed; False if the disk fails, or after `timeout`."""
         with self.changed:
             if self._thread is None:
                 self._commit()
@@ -106,7 +108,8 @@ class Committer:
                 self._wanted += 1
                 ticket = self._wanted
                 self.changed.notify_all()
-                self.changed.wait_for(lambda: self._served >= ticket or self._ended)
+                if not self.changed.wait_for(lambda: self._served >= ticket or self._ended, timeout):
+                    return False
             return self.failure is None
 
     def stop(self, status: str, message: str) -> bool:
@@ -162,10 +165,11 @@ class Committer:
             if idle:
                 break
             self._attempt(blocks, attributes, self._files.commit)
+            if self.failure is None:
+                self._gap = None
             if self.failure or not failed_before:
                 break
             _log.warning("the trace %s is written again", self._files.path)
-            self._gap = None
         with self.changed:
             self._served = wanted
             self._last_try = time.monotonic()

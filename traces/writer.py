@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from operator import index
 from os import PathLike
 from pathlib import Path
@@ -15,17 +13,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from .commit import TraceFiles, remove_trace, trace_at
 from .committer import Committer
 from .documents import plain
-from .errors import TraceExistsError, TraceNotFoundError, TraceWriteError
+from .errors import TraceWriteError
 from .lock import WriterLock
+from .opening import begin, check_place, resume
 from .rows import RowBlock
-from .schema import FORMAT, FORMAT_VERSION, GRAD_NORM, MAX_SCALARS, Series, check_layers
+from .schema import GRAD_NORM, MAX_SCALARS, Series, check_layers
 
 __all__ = ["TraceWriter"]
 
-_log = logging.getLogger("foreshock.traces")
 _BUFFER_BYTES = 64 << 20
 
 
@@ -74,65 +71,35 @@ class TraceWriter:
     ) -> None:
         self.path = Path(path).absolute()
         self.layers = check_layers(layers)
-        _check_options(series, resume_at, overwrite, flush_rows, flush_seconds)
-        _check_place(self.path, resume_at, overwrite)
+        if flush_rows < 1 or not flush_seconds > 0:
+            raise ValueError(f"flush_rows={flush_rows} and flush_seconds={flush_seconds} must both be positive")
+        check_place(self.path, resume_at, overwrite)
         self._pid = os.getpid()
         self._closed = False
         self._lock = WriterLock(self.path)
         try:
-            files, self._last_step = self._open(series, config, meta, resume_at, overwrite)
+            check_place(self.path, resume_at, overwrite)  # again, now that nobody else can write
+            if resume_at is None:
+                files = begin(self.path, self.layers, series, config, meta)
+            else:
+                files = resume(self.path, self.layers, series, resume_at, config, meta)
         except BaseException:
             self._lock.release()
             raise
+        self._last_step = files.last_step
         self._names = list(files.scalars)
         self._columns = {name: column for column, name in enumerate(self._names)}
-        kinds = {name: table.values.dtype for name, table in files.tables.items()}
-        row_bytes = sum(np.dtype(kind).itemsize * len(self.layers) for kind in kinds.values()) + 128
+        self._series = {name: table.values.dtype for name, table in files.tables.items()}
+        row_bytes = sum(np.dtype(kind).itemsize * len(self.layers) for kind in self._series.values()) + 128
         self._committer = Committer(
             files,
             self._lock,
-            lambda: RowBlock(flush_rows, len(self.layers), kinds, self._names),
+            lambda: RowBlock(flush_rows, len(self.layers), self._series, self._names),
             max_rows=max(4 * flush_rows, _BUFFER_BYTES // row_bytes),
             flush_seconds=flush_seconds,
             background=background,
         )
         atexit.register(self._flush_at_exit)
-
-    def _open(
-        self,
-        series: Sequence[Series],
-        config: Mapping[str, Any] | None,
-        meta: Mapping[str, Any] | None,
-        resume_at: int | None,
-        overwrite: bool,
-    ) -> tuple[TraceFiles, int | None]:
-        """Create or continue the trace; return its files and its last step."""
-        _check_place(self.path, resume_at, overwrite)  # again, now that nobody else can write
-        if resume_at is not None:
-            from .resume import resume_files  # reading needs zarr, which writing doesn't
-
-            return resume_files(self.path, self.layers, series, resume_at, config, meta)
-        old = trace_at(self.path)
-        remove_trace(self.path, (*(old.series if old else ()), *(one.name for one in series)))
-        attributes = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "created": datetime.now(UTC).isoformat(),
-            "status": "running",
-            "message": "",
-            "heartbeat": 0.0,
-            "generation": old.attrs["generation"] + 1 if old else 0,
-            "n_steps": 0,
-            "layers": list(self.layers),
-            "units": {one.name: one.unit for one in series},
-            "config": plain(config or {}),
-            "meta": plain(meta or {}),
-            "events": [],
-        }
-        files = TraceFiles(self.path, self.layers, [one for one in series if one.per_layer], attributes)
-        files.add_scalars([one.name for one in series if not one.per_layer])
-        files.create()
-        return files, None
 
     def append(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one row: a number for each scalar, [L] for each layer series; what is missing reads as NaN.
@@ -285,12 +252,12 @@ class TraceWriter:
         layer_rows: dict[str, np.ndarray] = {}
         scalar_rows: dict[str, np.ndarray] = {}
         for name, value in values.items():
-            table = block.layers.get(name)
-            array = np.asarray(value, np.float64 if table is None else table.dtype)
-            shape = (rows,) if table is None else (len(self.layers), rows)
+            kind = self._series.get(name)
+            array = np.asarray(value, kind or np.float64)
+            shape = (len(self.layers), rows) if kind else (rows,)
             if array.shape != shape:
                 raise self._wrong_value(name, array, f"an array of shape {shape}, whose last axis is the steps")
-            (scalar_rows if table is None else layer_rows)[name] = array
+            (layer_rows if kind else scalar_rows)[name] = array
         for name in scalar_rows:
             if name not in self._columns:
                 self._add_scalar(name, block)
@@ -298,7 +265,7 @@ class TraceWriter:
 
     def _wrong_value(self, name: object, value: Any, wanted: str) -> ValueError:
         """Return the error for a value that doesn't fit its series."""
-        known = ", ".join(self._committer.room().layers) or "none"
+        known = ", ".join(self._series) or "none"
         return ValueError(
             f"{name!r} was given as a {type(value).__name__} of shape {np.shape(value)}, and takes {wanted}; "
             f"the layer series of this trace are: {known}"
@@ -307,7 +274,7 @@ class TraceWriter:
     def _flush_at_exit(self) -> None:
         # A script that forgot close(): the rows are worth having, the status stays "running".
         if not self._closed and os.getpid() == self._pid:
-            self._committer.flush()
+            self._committer.flush(30.0)
 
 
 def _not_increasing(step: int, last: int) -> ValueError:
@@ -315,31 +282,3 @@ def _not_increasing(step: int, last: int) -> ValueError:
         f"step {step} was given after step {last}; steps must increase strictly: "
         f"reopen the trace with resume_at={step} to go back"
     )
-
-
-def _check_options(
-    series: Sequence[Series], resume_at: int | None, overwrite: bool, flush_rows: int, flush_seconds: float
-) -> None:
-    names = [one.name for one in series]
-    if len(set(names)) < len(names):
-        raise ValueError(f"series names {names} hold one twice; give each series once")
-    if resume_at is not None and overwrite:
-        raise ValueError(f"both overwrite and resume_at={resume_at} were given; choose one")
-    if flush_rows < 1 or not flush_seconds > 0:
-        raise ValueError(f"flush_rows={flush_rows} and flush_seconds={flush_seconds} must both be positive")
-
-
-def _check_place(path: Path, resume_at: int | None, overwrite: bool) -> None:
-    """Raise unless a trace may be written at `path`; another kind of zarr store is never touched."""
-    if path.exists() and not path.is_dir():
-        raise TraceExistsError(f"{path} is a file; choose the path of a folder")
-    there = trace_at(path) is not None or (path / "zarr.json").exists()
-    if there and resume_at is None and not overwrite:
-        raise TraceExistsError(
-            f"there is a trace at {path} already; continue it with resume_at=step, replace it with overwrite=True, "
-            f"or choose another path"
-        )
-    if not there and resume_at is not None:
-        raise TraceNotFoundError(
-            f"there is no trace at {path} to resume at step {resume_at}; omit resume_at to begin one"
-        )

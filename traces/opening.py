@@ -1,0 +1,157 @@
+"""Begins a trace, or continues one at an earlier step: the rows behind it are dropped, and the next row follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .arrays import GrowingArray, SeriesArrays
+from .commit import ROOT, TraceFiles, remove_partials, remove_trace, trace_at
+from .documents import plain
+from .errors import TraceExistsError, TraceNotFoundError, TraceVersionError
+from .schema import FORMAT, FORMAT_VERSION, LEVELS, Series
+
+if TYPE_CHECKING:
+    from .snapshot import Snapshot
+
+__all__ = ["begin", "check_place", "resume"]
+
+
+def check_place(path: Path, resume_at: int | None, overwrite: bool) -> None:
+    """Raise unless a trace may be written at `path`; another kind of zarr store is never touched.
+
+    TraceExistsError, TraceNotFoundError (nothing to resume), TraceForeignError, TraceVersionError, ValueError.
+
+    >>> check_place(Path("runs/new"), None, overwrite=False)
+    """
+    if resume_at is not None and overwrite:
+        raise ValueError(f"both overwrite and resume_at={resume_at} were given; choose one")
+    if path.exists() and not path.is_dir():
+        raise TraceExistsError(f"{path} is a file; choose the path of a folder")
+    there = trace_at(path) is not None or (path / ROOT).exists()
+    if there and resume_at is None and not overwrite:
+        raise TraceExistsError(
+            f"there is a trace at {path} already; continue it with resume_at=step, replace it with overwrite=True, "
+            f"or choose another path"
+        )
+    if not there and resume_at is not None:
+        raise TraceNotFoundError(
+            f"there is no trace at {path} to resume at step {resume_at}; omit resume_at to begin one"
+        )
+
+
+def begin(
+    path: Path,
+    layers: Sequence[str],
+    series: Sequence[Series],
+    config: Mapping[str, Any] | None,
+    meta: Mapping[str, Any] | None,
+) -> TraceFiles:
+    """Make an empty trace at `path`, in place of one that is there; its generation then follows that one's."""
+    old = trace_at(path)
+    names = [one.name for one in series]
+    if len(set(names)) < len(names):
+        raise ValueError(f"series names {names} hold one twice; give each series once")
+    remove_trace(path, (*(old.series if old else ()), *names))
+    attributes = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "created": datetime.now(UTC).isoformat(),
+        "status": "running",
+        "message": "",
+        "heartbeat": 0.0,
+        "generation": old.attrs["generation"] + 1 if old else 0,
+        "n_steps": 0,
+        "layers": list(layers),
+        "units": {one.name: one.unit for one in series},
+        "config": plain(config or {}),
+        "meta": plain(meta or {}),
+        "events": [],
+    }
+    files = TraceFiles(path, layers, [one for one in series if one.per_layer], attributes)
+    files.add_scalars([one.name for one in series if not one.per_layer])
+    files.create()
+    return files
+
+
+def resume(
+    path: Path,
+    layers: Sequence[str],
+    series: Sequence[Series],
+    step: int,
+    config: Mapping[str, Any] | None,
+    meta: Mapping[str, Any] | None,
+) -> TraceFiles:
+    """Open the trace at `path` for writing, without its rows of `step` and later.
+
+    `config` replaces the stored one if given, `meta` is added to it.
+
+    Commits the truncation before anything else is written: a reader that finds other rows in a chunk then also finds
+    another generation. Raises ValueError if layers or series differ from the trace's, and what open_trace raises.
+    """
+    from .snapshot import Snapshot  # reading needs zarr, which takes 0.3 s to import and writing doesn't need
+
+    snapshot = Snapshot(str(path))
+    record = snapshot.record
+    _check_same("layers", record.layers, layers, path)
+    _check_same("series", record.series, [s.name for s in series if s.per_layer], path)
+    steps = snapshot.read("step", 0, record.rows)
+    rows = int(np.searchsorted(steps, step))
+    stored = [Series(name, ("layer", "step"), record.documents[name]["data_type"]) for name in record.series]
+    files = TraceFiles(path, layers, stored, record.attrs)
+    files.add_scalars(record.scalars)
+    remove_partials(files)
+    _restore(files.step, snapshot, rows)
+    for table in (*files.tables.values(), files.scalar_table):
+        _restore_table(table, snapshot, rows)
+    dropped = record.rows - rows
+    files.attributes["status"], files.attributes["message"] = "running", ""
+    if dropped:
+        files.attributes["generation"] += 1
+        files.attributes["events"] = [event for event in record.attrs["events"] if event["step"] < step]
+    if config is not None:
+        files.attributes["config"] = plain(config)
+    files.attributes["units"] = record.attrs["units"] | {one.name: one.unit for one in series}
+    files.attributes["meta"] = record.attrs["meta"] | plain(meta or {})
+    text = f"resumed at step {step}; {dropped} rows from step {step} on were dropped"
+    files.attributes["events"] = [*files.attributes["events"], {"step": step, "kind": "resume", "text": text}]
+    files.commit()
+    files.write_documents()
+    files.remove_chunks_beyond()
+    files.last_step = int(steps[rows - 1]) if rows else None
+    return files
+
+
+def _check_same(what: str, stored: Sequence[str], given: Sequence[str], path: Path) -> None:
+    if list(stored) != list(given):
+        differing = sorted(set(stored) ^ set(given))[:5] or "their order"
+        raise ValueError(
+            f"{path} can't be resumed with other {what}: it has {len(stored)}, given were {len(given)}, and they "
+            f"differ in {differing}; give the same {what} or write to another path"
+        )
+
+
+def _restore(array: GrowingArray, snapshot: Snapshot, length: int) -> None:
+    """Load the unfinished chunk of one array."""
+    if snapshot.record.chunk_shape(array.path) != array.chunks:
+        raise TraceVersionError(
+            f"{snapshot.location} can't be resumed: {array.path} has chunks {snapshot.record.chunk_shape(array.path)}, "
+            f"and this installation writes {array.chunks}; write to another path"
+        )
+    array.restore(length, snapshot.read(array.path, length - length % array.chunks[-1], length))
+
+
+def _restore_table(table: SeriesArrays, snapshot: Snapshot, rows: int) -> None:
+    """Load the unfinished chunks of a table and of its pyramid, and what waits for the next cells."""
+    _restore(table.values, snapshot, rows)
+    waiting, below = [], 1
+    for level in LEVELS:
+        path = table.values.path if below == 1 else table.cells[below].path
+        waiting.append(snapshot.read(path, rows // level * (level // below), rows // below))
+        _restore(table.cells[level], snapshot, rows // level)
+        below = level
+    table.pyramid.restore(*waiting)

@@ -3,6 +3,9 @@
 __all__ = ["AugmentConfig", "DataConfig"]
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import arg
 
 from .config_checks import fraction, not_negative, positive, without_effect
 
@@ -11,9 +14,9 @@ from .config_checks import fraction, not_negative, positive, without_effect
 class DataConfig:
     """Where the images come from."""
 
-    dataset: str = "fashion-mnist"
+    dataset: Annotated[str, arg(aliases=["--data"])] = "fashion-mnist"
     """A known name such as fashion-mnist, or folder:PATH, which has a sub-folder of images for each class."""
-    data_root: str | None = None
+    data_root: Annotated[str | None, arg(aliases=["--data-root"])] = None
     """Folder that holds (or will hold) a named data set; None looks in the usual places."""
     limit: int | None = None
     """Use the first so many images only; None uses all."""

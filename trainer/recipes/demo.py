@@ -1,8 +1,8 @@
 """A small ViT on Fashion-MNIST whose gradients spike and whose kNN curve dips, in minutes on two CPU cores.
 
 The learning rate is chosen to provoke: base 4e-2 for a batch of 256, held after 150 steps of warm-up, is five times
-that of `fashion-vit-tiny`, where the same model trains calmly. It shows the picture of arXiv 2104.02057, Fig. 4 (the gradient of the
-patch projection spikes, and the accuracy dips), at a thousandth of its cost. Which step it happens at depends on the seed.
+that of `fashion-vit-tiny`, where the same model trains calmly. It shows the picture of arXiv 2104.02057, Fig. 4: the
+gradient of the patch projection spikes, and the accuracy dips. At which step that happens depends on the seed.
 """
 
 __all__ = ["recipe"]

@@ -1,7 +1,7 @@
 """ViT-S/16 on ImageNet for 300 epochs, as in the authors' published code: 73.2 % in its linear probe.
 
-Its one difference in method from the paper: the momentum rises from 0.99 to 1 along a half cosine. Its mixed precision is
-float16 with a gradient scaler.
+Its one difference in method from the paper: the momentum rises from 0.99 to 1 along a half cosine. Its mixed precision
+is float16 with a gradient scaler. The batch is 4,096, as for the published weights.
 """
 
 __all__ = ["recipe"]

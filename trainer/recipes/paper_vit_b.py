@@ -7,7 +7,16 @@ read from the folder `imagenet`; name another by `--data folder:PATH`.
 
 __all__ = ["recipe"]
 
-from ..config import AugmentConfig, DataConfig, HeadConfig, MethodConfig, OptimConfig, ProbeConfig, TrainConfig, VitConfig
+from ..config import (
+    AugmentConfig,
+    DataConfig,
+    HeadConfig,
+    MethodConfig,
+    OptimConfig,
+    ProbeConfig,
+    TrainConfig,
+    VitConfig,
+)
 
 
 def recipe() -> TrainConfig:

@@ -1,0 +1,86 @@
+"""The training loop, to be read from top to bottom; a step is one update of the optimizer."""
+
+__all__ = ["train"]
+
+import math
+import time
+from contextlib import nullcontext
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from .batches import batches
+from .config import TrainConfig
+from .health import Health
+from .interrupts import Interrupts
+from .optim import set_lr
+from .progress import Progress
+from .reporter import Reporter
+from .result import Result, Status, chance_loss
+from .run import Run, prepare
+
+AUTOCAST = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
+    """Train as the configuration (or a run prepared from it) says, to its end or until it is stopped.
+
+    Step 0 is the first update; with a warm-up its learning rate is 0, as in the published code. Ctrl-C lets the step
+    finish and saves a checkpoint. Raises ValueError for settings and data that cannot work.
+
+    >>> from .config_model import OptimConfig
+    >>> config = TrainConfig(steps=2, batch_size=8, device="cpu", optim=OptimConfig())
+    >>> train(config, Console(quiet=True)).status
+    'finished'
+    """
+    run = prepare(run) if isinstance(run, TrainConfig) else run
+    config, device, model, optimizer, scaler, tracing = (
+        run.config,
+        run.device,
+        run.model,
+        run.optimizer,
+        run.scaler,
+        run.tracing,
+    )
+    total = run.schedules.total_steps
+    chance = chance_loss(config)
+    health = Health(device, [p for p in model.parameters() if p.requires_grad], scaled=scaler.is_enabled())
+    status: Status | None = "finished"
+    with Interrupts() as interrupts, Progress(run.start, total, console) as progress, tracing or nullcontext():
+        reporter = Reporter(run, health, progress)
+        before = math.nan
+        model.train()
+        for step, batch in enumerate(batches(run.data, config, device, run.start, total), run.start):
+            lr, momentum = run.schedules.lr(step), run.schedules.momentum(step)
+            set_lr(optimizer, lr)
+            with torch.autocast(device.type, AUTOCAST[config.amp], enabled=config.amp != "off"):
+                output = model(batch.x1, batch.x2, momentum)
+            optimizer.zero_grad()
+            scaler.scale(output.loss).backward()
+            scaler.unscale_(optimizer)
+            health.observe(step, output.loss)
+            if tracing:
+                # This instant and no other: the gradients are whole and in their own unit, and the optimizer has
+                # not acted on them.
+                now = time.perf_counter()
+                scalars: dict[str, Tensor | float] = {
+                    "loss": output.loss.detach(),
+                    "chance_loss": chance,
+                    "lr": lr,
+                    "momentum": momentum,
+                    "images_per_second": config.batch_size / (now - before),
+                }
+                if scaler.is_enabled():
+                    scalars["overflow"] = health.overflow
+                tracing.observe(step, output, batch.labels, scalars | output.logs)
+                before = now
+            scaler.step(optimizer)
+            scaler.update()
+            progress.advance()
+            if interrupts.asked or reporter.due(step):
+                # Only here does the host wait for the device.
+                status = reporter.report(step, output, interrupts.asked)
+                if status:
+                    break
+        return reporter.finish(status or "finished", interrupts.asked)

@@ -1,0 +1,128 @@
+"""What happens every few steps and at the end: a printed line, a verdict on the run's health, a checkpoint."""
+
+__all__ = ["Reporter"]
+
+from math import nan
+from pathlib import Path
+
+import torch
+
+from .health import Health
+from .methods import Output
+from .progress import Progress
+from .result import Result, Status
+from .run import Run
+
+
+class Reporter:
+    """Prints, judges and saves for one run; everything here waits for the device."""
+
+    def __init__(self, run: Run, health: Health, progress: Progress) -> None:
+        self.run, self.health, self.progress = run, health, progress
+        self.total = run.schedules.total_steps
+        self.next_step = self.shown = run.start
+        self.loss = nan
+        self.bad_since, self.overflows = -1, 0
+        self.checkpoint: Path | None = None
+        self.unsaved = ""
+        for note in run.notes:
+            progress.say(note)
+
+    def due(self, step: int) -> bool:
+        """Whether `step` is one to report: the first, every `log_every`th, every `checkpoint_every`th, the last."""
+        return step == self.run.start or self._shows(step) or self._saves(step) or step + 1 == self.total
+
+    def report(self, step: int, output: Output, interrupted: int) -> Status | None:
+        """Look at the run after `step`; a status ends it."""
+        self.next_step = step + 1
+        lost = self._examine(step)
+        status: Status | None = None
+        if lost and self.run.config.nonfinite == "stop":
+            status = "nonfinite"
+        elif step + 1 == self.total:
+            status = "finished"
+        elif interrupted:
+            status = "interrupted"
+        if status or step == self.run.start or self._shows(step):
+            self._show(step, output)
+        if status in ("finished", "interrupted") or (self._saves(step) and not status):
+            self._save()
+        return status
+
+    def finish(self, status: Status, signal: int) -> Result:
+        """Close the trace, and say what the run came to."""
+        run, tracing = self.run, self.run.tracing
+        seconds = self.progress.seconds
+        if tracing:
+            step = self.next_step - 1
+            if status == "nonfinite":
+                tracing.close("failed", f"the loss is not finite since step {self.bad_since}")
+            elif status == "interrupted":
+                tracing.event(step, "interrupted", f"interrupted after step {step}")
+                tracing.close("failed", f"interrupted after step {step}")
+            else:
+                tracing.close("finished")
+        return Result(
+            config=run.config,
+            status=status,
+            step=self.next_step,
+            start=run.start,
+            seconds=seconds,
+            loss=self.loss,
+            tracing_seconds=tracing.seconds if tracing else 0.0,
+            overflows=self.overflows,
+            bad_since=self.bad_since,
+            knn=tracing.results() if tracing else {},
+            checkpoint=self.checkpoint,
+            unsaved=self.unsaved,
+            signal=signal,
+        )
+
+    def _shows(self, step: int) -> bool:
+        return (step + 1) % self.run.config.log_every == 0
+
+    def _saves(self, step: int) -> bool:
+        return self.run.checkpoints is not None and (step + 1) % self.run.config.checkpoint_every == 0
+
+    def _examine(self, step: int) -> bool:
+        """Note what the counters say, in the trace too; whether the run is lost."""
+        lost, since, overflows = self.health.read(step)
+        if self.run.tracing:
+            if since >= 0 and self.bad_since < 0:
+                self.run.tracing.event(since, "nonfinite", f"the loss is not finite since step {since}")
+            if overflows > self.overflows:
+                text = f"{overflows - self.overflows} steps were skipped, since their gradients overflowed"
+                self.run.tracing.event(step, "overflow", text)
+        self.bad_since, self.overflows = since, overflows
+        return lost
+
+    def _show(self, step: int, output: Output) -> None:
+        values = {"loss": output.loss.detach().float()}
+        if "contrastive_accuracy" in output.logs:
+            values["top-1"] = output.logs["contrastive_accuracy"].float()
+        knn = self.run.tracing.knn if self.run.tracing else None
+        if knn is not None and knn.latest is not None:
+            values["kNN"] = knn.latest.float()
+        shown = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
+        self.loss = shown["loss"]
+        # A NaN here is "not measured yet", whereas a loss of NaN has to be seen.
+        shown = {name: value for name, value in shown.items() if name != "kNN" or value == value}
+        shown["lr"] = self.run.schedules.lr(step)
+        self.progress.show(step, shown, step + 1 - self.shown)
+        self.shown = step + 1
+
+    def _save(self) -> None:
+        """Save a checkpoint, unless it would put weights that are not finite in the place of good ones."""
+        run, step = self.run, self.next_step
+        if run.checkpoints is None or self.bad_since >= 0:
+            return
+        if run.tracing:
+            run.tracing.commit()
+        try:
+            self.checkpoint = run.checkpoints.save(step, run.state(step))
+            self.unsaved = ""
+        except OSError as error:
+            self.unsaved = f"the checkpoint at step {step} could not be written ({error}); earlier ones are unharmed"
+            self.progress.say(self.unsaved)
+            if run.tracing:
+                run.tracing.event(step - 1, "checkpoint", self.unsaved)

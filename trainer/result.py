@@ -1,0 +1,90 @@
+"""What a run came to, and the lines that say so at its end; times are in seconds."""
+
+__all__ = ["Result", "chance_loss"]
+
+from dataclasses import dataclass, field
+from math import log
+from pathlib import Path
+from typing import Literal
+
+from .config import TrainConfig
+from .progress import duration
+
+Status = Literal["finished", "interrupted", "nonfinite"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of a run."""
+
+    config: TrainConfig
+    status: Status
+    step: int
+    """The step that would come next: the number of updates so far."""
+    start: int
+    """The step that this process began with."""
+    seconds: float
+    loss: float
+    """Loss of the last step; NaN if this process made none."""
+    tracing_seconds: float = 0.0
+    overflows: int = 0
+    bad_since: int = -1
+    """First step of a loss that is not finite, -1 for none."""
+    knn: dict[str, float] = field(default_factory=dict)
+    """`last`, `best` (0 to 1) and `best_step` over the whole trace; empty without one."""
+    checkpoint: Path | None = None
+    """The newest that this process saved."""
+    unsaved: str = ""
+    """Why the last one could not be written, if so."""
+    signal: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 finished, 128 + signal interrupted (130 for Ctrl-C), 1 for a loss that is not finite or an unsaved end."""
+        if self.status == "interrupted":
+            return 128 + self.signal
+        return 0 if self.status == "finished" and not self.unsaved else 1
+
+    def lines(self) -> list[str]:
+        """The report, one fact a line."""
+        config, steps = self.config, self.step - self.start
+        lines = []
+        if steps:
+            rate = steps / self.seconds
+            lines.append(
+                f"{steps} steps in {duration(self.seconds)}: {rate:.2f} steps/s, {rate * config.batch_size:,.0f} images/s"
+            )
+            chance = chance_loss(config)
+            size = f"4 x {config.method.temperature:g} x ln {config.batch_size}"
+            lines.append(f"loss {self.loss:.3f}; a model that guesses has {chance:.3f} = {size}")
+        if self.knn:
+            best = f"best {self.knn['best']:.3f} at step {self.knn['best_step']:.0f}"
+            probe = config.probe
+            settings = (
+                f"k {probe.knn_k}, T {probe.knn_temperature:g}, cosine, queue of {probe.knn_queue:.0%} of the data"
+            )
+            lines.append(f"kNN accuracy {self.knn['last']:.3f}, {best} ({settings})")
+        if self.overflows:
+            lines.append(
+                f"{self.overflows} steps were skipped by the gradient scaler, since their gradients overflowed"
+            )
+        if config.trace and steps:
+            share = self.tracing_seconds / self.seconds
+            each = 1e3 * self.tracing_seconds / steps
+            lines.append(f"tracing took {share:.1%} of the time ({each:.2f} ms a step, the kNN monitor included)")
+        if self.checkpoint:
+            lines.append(f"checkpoint: {self.checkpoint}")
+        if config.trace:
+            parent = Path(config.trace).parent
+            lines.append(f"trace: {config.trace}    next: foreshock spikes {config.trace}")
+            lines.append(f"{' ' * len(f'trace: {config.trace}')}          foreshock dashboard {parent}")
+        return lines
+
+
+def chance_loss(config: TrainConfig) -> float:
+    """Loss of a model that guesses: 4 T ln(N), both directions of a contrast scaled by 2 T (paper, Alg. 1).
+
+    >>> round(chance_loss(TrainConfig(batch_size=256)), 3)
+    4.436
+    """
+    return 4 * config.method.temperature * log(config.batch_size)

@@ -1,0 +1,165 @@
+"""What `--trace` adds to the loop: gradient norms of all layers and the kNN monitor, recorded at every step.
+
+Gradients are in units of the loss per weight, accuracies from 0 to 1. Without `--trace` none of this is built.
+"""
+
+__all__ = ["Tracing"]
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..probes.layers import group_layers
+from ..probes.recorder import Recorder
+from ..probes.sensors.feature_knn import FeatureKNN
+from ..probes.sensors.grad_norm import GradNorm
+from ..traces.reader import open_trace
+from ..traces.writer import TraceWriter
+from .config import TrainConfig
+from .data import ImageSet
+from .folder import ImageFolder
+from .methods import Output
+from .schedules import Schedules
+
+
+class Tracing:
+    """The recorder of a training run with its sensors; a context manager that closes the trace in any case.
+
+    `resume_at` continues the trace that is there: its rows from that step on are dropped, and made anew by the run.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: nn.Module,
+        data: ImageSet | ImageFolder,
+        schedules: Schedules,
+        device: torch.device,
+        resume_at: int | None = None,
+    ) -> None:
+        assert config.trace is not None
+        self.path = config.trace
+        self.seconds = 0.0
+        self.knn = _knn(config, data, device)
+        gradients = GradNorm(_observed(model))
+        sensors = (gradients, self.knn) if self.knn else (gradients,)
+        self.writer = TraceWriter(
+            config.trace,
+            layers=gradients.layers,
+            series=[s for sensor in sensors for s in sensor.series if s.per_layer],
+            config=asdict(config),
+            meta=_meta(config, self.knn, schedules),
+            resume_at=resume_at,
+            overwrite=config.overwrite,
+        )
+        self.recorder = Recorder(self.writer, sensors)
+
+    def observe(self, step: int, output: Output, labels: Tensor | None, scalars: Mapping[str, Tensor | float]) -> None:
+        """Record `step`: after the last backward and unscaling, before the optimizer's step."""
+        start = time.perf_counter()
+        if self.knn and labels is not None:
+            self.knn.feed(output.features, labels.repeat(2), images=len(labels))
+        self.recorder.observe(step, **scalars)
+        self.seconds += time.perf_counter() - start
+
+    def event(self, step: int, kind: str, text: str) -> None:
+        """Mark `step` in the trace."""
+        self.writer.event(step, kind, text)
+
+    def commit(self) -> None:
+        """Put every row so far on the disk: a checkpoint must never be ahead of its trace."""
+        start = time.perf_counter()
+        self.recorder.flush()
+        self.writer.flush()
+        self.seconds += time.perf_counter() - start
+
+    def close(self, status: str, message: str = "") -> None:
+        """Commit the rest, with the final status of the run."""
+        self.recorder.close(status, message)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.recorder.__exit__(kind, error, at)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the kNN queue."""
+        return {"knn": self.knn.state_dict() if self.knn else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        if self.knn and state["knn"]:
+            self.knn.load_state_dict(state["knn"])
+
+    def results(self) -> dict[str, float]:
+        """Last and best kNN accuracy of the whole trace, and the step of the best; empty if none was measured."""
+        trace = open_trace(self.path)
+        if "knn_accuracy" not in trace.scalars:
+            return {}
+        accuracy, steps = torch.from_numpy(trace["knn_accuracy"]), trace.steps
+        measured = accuracy.isfinite().nonzero().squeeze(1)
+        if not len(measured):
+            return {}
+        best = int(measured[accuracy[measured].argmax()])
+        return {"last": float(accuracy[measured[-1]]), "best": float(accuracy[best]), "best_step": int(steps[best])}
+
+
+class _Monitor(FeatureKNN):
+    """The kNN sensor, whose newest accuracy stays at hand for the printed line."""
+
+    latest: Tensor | None = None
+
+    def observe(self) -> dict[str, Tensor]:
+        """The values of the sensor."""
+        values = super().observe()
+        accuracy = values["knn_accuracy"]
+        self.latest = accuracy if self.latest is None else torch.where(accuracy.isnan(), self.latest, accuracy)
+        return values
+
+
+def _observed(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
+    """Parameters by layer, without the momentum encoder's, which have no gradient."""
+    named = {n: p for n, p in model.named_parameters() if not n.startswith("momentum_encoder.")}
+    return {layer: [(n, named[n]) for n in names] for layer, names in group_layers(named).items()}
+
+
+def _knn(config: TrainConfig, data: ImageSet | ImageFolder, device: torch.device) -> _Monitor | None:
+    probe = config.probe
+    if probe.knn_every == 0 or data.labels is None:
+        return None
+    queue = round(probe.knn_queue * len(data))
+    if queue < probe.knn_k:
+        raise ValueError(
+            f"probe.knn_queue {probe.knn_queue} of {len(data)} images are {queue}, fewer than the "
+            f"probe.knn_k {probe.knn_k} neighbours that vote: raise the one or lower the other."
+        )
+    return _Monitor(
+        queue,
+        config.vit.dim,
+        len(data.classes),
+        k=probe.knn_k,
+        temperature=probe.knn_temperature,
+        every=probe.knn_every,
+        device=device,
+    )
+
+
+def _meta(config: TrainConfig, knn: _Monitor | None, schedules: Schedules) -> dict[str, Any]:
+    meta: dict[str, Any] = {
+        "trainer": config.method.name,
+        "total_steps": schedules.total_steps,
+        "warmup_steps": schedules.warmup_steps,
+        "steps_per_epoch": schedules.steps_per_epoch,
+        "batch_size": config.batch_size,
+        "dataset": config.data.dataset,
+    }
+    if knn:
+        settings = {"k": knn.k, "temperature": knn.temperature, "queue": knn.state_dict()["settings"]["queue_size"]}
+        meta["knn"] = settings | {"metric": "cosine", "every": knn.every, "features": "class token of augmented crops"}
+    return meta

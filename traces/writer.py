@@ -18,8 +18,8 @@ from .documents import plain
 from .errors import TraceWriteError
 from .lock import WriterLock
 from .opening import begin, check_place, resume
-from .rows import RowBlock
-from .schema import GRAD_NORM, MAX_SCALARS, Series, check_layers
+from .rows import RowBlock, RowLayout
+from .schema import GRAD_NORM, Series, check_layers
 
 __all__ = ["TraceWriter"]
 
@@ -87,15 +87,13 @@ class TraceWriter:
             self._lock.release()
             raise
         self._last_step = files.last_step
-        self._names = list(files.scalars)
-        self._columns = {name: column for column, name in enumerate(self._names)}
-        self._series = {name: table.values.dtype for name, table in files.tables.items()}
-        row_bytes = sum(np.dtype(kind).itemsize * len(self.layers) for kind in self._series.values()) + 128
+        kinds = {name: table.values.dtype for name, table in files.tables.items()}
+        self._layout = RowLayout(len(self.layers), kinds, list(files.scalars))
         self._committer = Committer(
             files,
             self._lock,
-            lambda: RowBlock(flush_rows, len(self.layers), self._series, self._names),
-            max_rows=max(4 * flush_rows, _BUFFER_BYTES // row_bytes),
+            lambda: RowBlock(flush_rows, self._layout),
+            max_rows=max(4 * flush_rows, _BUFFER_BYTES // self._layout.row_bytes),
             flush_seconds=flush_seconds,
             background=background,
         )
@@ -112,7 +110,7 @@ class TraceWriter:
             self._check_next(step)
             block = self._committer.room()
             try:
-                self._fill_row(block, values)
+                self._layout.fill(block, values)
             except BaseException:
                 block.clear_row()
                 raise
@@ -136,7 +134,7 @@ class TraceWriter:
             raise _not_increasing(int(steps[late[0] + 1]), int(steps[late[0]]))
         with self._committer.changed:
             self._check_next(int(steps[0]))
-            layer_rows, scalar_rows = self._split(values, len(steps))
+            layer_rows, scalar_rows = self._layout.split(values, len(steps))
             done = 0
             while done < len(steps):
                 block = self._committer.room()
@@ -214,62 +212,6 @@ class TraceWriter:
             self._check_open()
         if self._last_step is not None and step <= self._last_step:
             raise _not_increasing(step, self._last_step)
-
-    def _add_scalar(self, name: str, block: RowBlock) -> int:
-        """Begin a scalar and return its column."""
-        if not isinstance(name, str) or not name or name == "step":
-            raise ValueError(f"{name!r} can't be the name of a scalar; give a non-empty string other than 'step'")
-        if len(self._names) >= MAX_SCALARS:
-            raise ValueError(
-                f"scalar {name!r} would be number {MAX_SCALARS + 1:,}; a name must not change from step to step"
-            )
-        self._columns[name] = len(self._names)
-        self._names.append(name)
-        block.reserve_scalars()
-        return self._columns[name]
-
-    def _fill_row(self, block: RowBlock, values: Mapping[str, Any]) -> None:
-        """Set the values of the row that is about to be counted."""
-        row, columns = block.rows, self._columns
-        for name, value in values.items():
-            table = block.layers.get(name)
-            if table is not None:
-                if np.shape(value) != table.shape[1:]:
-                    raise self._wrong_value(name, value, f"an array of shape {table.shape[1:]}, one value per layer")
-                table[row] = value
-                continue
-            column = columns.get(name)
-            if column is None:
-                column = self._add_scalar(name, block)
-            try:
-                block.scalars[row, column] = float(value)
-            except (TypeError, ValueError) as error:
-                raise self._wrong_value(name, value, "one number") from error
-
-    def _split(self, values: Mapping[str, Any], rows: int) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
-        """Check the arrays of `extend`, and part them into layer series by name and scalars by column."""
-        block = self._committer.room()
-        layer_rows: dict[str, np.ndarray] = {}
-        scalar_rows: dict[str, np.ndarray] = {}
-        for name, value in values.items():
-            kind = self._series.get(name)
-            array = np.asarray(value, kind or np.float64)
-            shape = (len(self.layers), rows) if kind else (rows,)
-            if array.shape != shape:
-                raise self._wrong_value(name, array, f"an array of shape {shape}, whose last axis is the steps")
-            (layer_rows if kind else scalar_rows)[name] = array
-        for name in scalar_rows:
-            if name not in self._columns:
-                self._add_scalar(name, block)
-        return layer_rows, {self._columns[name]: array for name, array in scalar_rows.items()}
-
-    def _wrong_value(self, name: object, value: Any, wanted: str) -> ValueError:
-        """Return the error for a value that doesn't fit its series."""
-        known = ", ".join(self._series) or "none"
-        return ValueError(
-            f"{name!r} was given as a {type(value).__name__} of shape {np.shape(value)}, and takes {wanted}; "
-            f"the layer series of this trace are: {known}"
-        )
 
     def _flush_at_exit(self) -> None:
         # A script that forgot close(): the rows are worth having, the status stays "running".

@@ -1,0 +1,79 @@
+"""The spikes and the dips as tables, newest first; steps are the trace's own, depths in percentage points."""
+
+from __future__ import annotations
+
+from ..view import Drawn, Episode, Table, View, key_of
+from ..words import times
+
+TITLE = "Spikes and dips"
+HELP = "Spikes of several layers that begin within 16 steps of each other are one row, under the layer that rose first."
+ORDER = 60
+PLACE = "side"
+HEIGHT = 0
+
+ROWS = 60
+
+_KINDS = {"spike": "", "level_shift": "level shift", "nonfinite": "non-finite"}
+_DIPS = {"dip": "", "unrecovered": "unrecovered", "partial_restart": "partial restart"}
+
+
+def draw(view: View) -> Drawn:
+    """Two tables; of a long run the newest rows, with a note of how many there are."""
+    return Drawn(tables=(_spikes(view), _dips(view)), words=f"{len(view.episodes)} spikes, {len(view.dips)} dips.")
+
+
+def _spikes(view: View) -> Table:
+    newest = view.episodes[: -ROWS - 1 : -1]
+    header = ("Step", "First layer", "Peak", "Layers", "Dip after")
+    return Table(
+        caption="Spikes",
+        header=header,
+        rows=tuple(_spike_row(view, episode) for episode in newest),
+        keys=tuple(key_of(episode.first) for episode in newest),
+        note=_note(len(view.episodes), len(newest), "spike") or _why_none(view),
+    )
+
+
+def _spike_row(view: View, episode: Episode) -> tuple[str, ...]:
+    top, first = episode.strongest, episode.first
+    lags = [pair.lag for pair in view.pairs if pair.spike in episode.spikes]
+    peak = times(top.ratio) if top.layer == first.layer else f"{times(top.ratio)} in {top.layer}"
+    marks = ", ".join(filter(None, (_KINDS.get(first.kind, first.kind), "warm-up" if first.warmup else "")))
+    layer = f"{first.layer} ({marks})" if marks else first.layer
+    return (
+        f"{first.onset:,}",
+        layer,
+        peak,
+        f"{episode.layers} of {len(view.layers)}",
+        f"{max(lags)} steps" if lags else "–",
+    )
+
+
+def _dips(view: View) -> Table:
+    newest = list(view.dips)[: -ROWS - 1 : -1]
+    rows = []
+    for dip in newest:
+        lags = [(pair.lag, pair.spike.layer) for pair in view.pairs if pair.dip == dip]
+        kind = _DIPS.get(dip.kind, dip.kind)
+        recovered = f"{dip.end:,}" if dip.end is not None else (kind or "not yet")
+        before = f"{max(lags)[1]}, {max(lags)[0]} steps" if lags else "–"
+        rows.append(
+            (f"{dip.onset_after:,}–{dip.onset_by:,}", f"{100 * dip.depth:.1f}", f"{dip.nadir:,}", recovered, before)
+        )
+    header = ("Between steps", "Points", "Lowest", "Recovered", "Spike before")
+    note = _note(len(view.dips), len(newest), "dip")
+    if not view.dips:
+        note = "No dips." if view.measured("knn_accuracy") else "Without a kNN curve there are no dips to find."
+    return Table(caption="Dips", header=header, rows=tuple(rows), note=note)
+
+
+def _note(total: int, shown: int, noun: str) -> str:
+    return f"The newest {shown} of {total} {noun}s." if total > shown else ""
+
+
+def _why_none(view: View) -> str:
+    if view.episodes:
+        return ""
+    if view.rows < 64:
+        return "A spike is judged against 64 steps before it: too few so far."
+    return "No spikes." if view.searched >= 1 else "Looking for spikes…"

@@ -1,0 +1,148 @@
+"""Relative gradient norms of the first layer, a middle and the last block on one log axis, with spikes and dips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..figures import MARGIN, band, dip_shapes, empty, finite, layout, line, markers
+from ..theme import FIRST, LAST, MIDDLE
+from ..view import Drawn, View, key_of, numbers
+from ..words import about_dip, about_spike, times
+
+TITLE = "First layer against deeper ones"
+HELP = "Gradient norm relative to each layer's normal, the median of the 256 steps before. Click a triangle, a spike, to see every layer around it; a dotted thread leads to the dip that follows."
+ORDER = 20
+PLACE = "main"
+HEIGHT = 330
+
+THREADS_LABELLED = 6
+
+
+def draw(view: View) -> Drawn:
+    """Line and range of up to three layers, their spikes, and a thread to every dip that one precedes."""
+    layers = view.shown_layers
+    if not layers or not view.rows:
+        text = "No gradient norm yet."
+        return Drawn(empty(view, text), words=text)
+    shown = list(zip(layers, _colours(len(layers)), strict=True))
+    data: list[dict[str, Any]] = []
+    for layer, colour in reversed(shown):  # the first layer last: on top
+        data += _layer(view, layer, colour)
+    data += [_spikes(view, layer, colour) for layer, colour in shown]
+    data.append(_threads(view))
+    data.append(_dips_met(view))
+    axis = {"type": "log", "title": {"text": "gradient norm, × normal", "standoff": 8}, **_ticks()}
+    legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "reversed", "itemwidth": 30}
+    margin = {**MARGIN, "t": 34}
+    drawn = layout(view, axis, shapes=dip_shapes(view), legend=legend, showlegend=True, margin=margin)
+    drawn["annotations"] = _labels(view)
+    return Drawn({"data": data, "layout": drawn}, words=_words(view))
+
+
+def _colours(count: int) -> list[str]:
+    return {1: [FIRST], 2: [FIRST, LAST]}.get(count, [FIRST, MIDDLE, LAST])
+
+
+def _ticks() -> dict[str, Any]:
+    values = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000]
+    return {"tickvals": values, "ticktext": [f"{value:g}×" for value in values]}
+
+
+def _layer(view: View, layer: str, colour: str) -> list[dict[str, Any]]:
+    ratio, row, x = view.columns.ratio, view.layers.index(layer), view.columns.steps
+    hover = f"%{{y:.2f}}×<extra>{layer}</extra>"
+    drawn = [*band(x, ratio.low[row], ratio.high[row], colour, 0.28), line(x, ratio.mean[row], layer, colour, hover)]
+    for trace in drawn:
+        trace["legendgroup"] = layer
+        trace["showlegend"] = trace["name"] == layer
+    drawn[-1]["line"] = {"color": colour, "width": 1.3}
+    return drawn
+
+
+def _spikes(view: View, layer: str, colour: str) -> dict[str, Any]:
+    found = view.spikes_of(layer)
+    return markers(
+        [spike.peak for spike in found],
+        numbers(np.array([spike.ratio for spike in found])),
+        colour,
+        "triangle-up",
+        name=f"{layer}, spikes",
+        legendgroup=layer,
+        showlegend=False,
+        customdata=[key_of(spike) for spike in found],
+        hovertext=[f"{about_spike(spike)}<br>click for every layer around it" for spike in found],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+
+
+def _told(view: View) -> list[Any]:
+    """The pairs to draw: those of the shown layers, or else one a dip, by the strongest spike."""
+    ours = [pair for pair in view.pairs if pair.spike.layer in view.shown_layers]
+    return sorted(ours, key=lambda pair: pair.spike.ratio)
+
+
+def _threads(view: View) -> dict[str, Any]:
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for pair in _told(view):
+        x += [pair.spike.peak, pair.dip.onset_by, None]
+        y += [*numbers(np.array([pair.spike.ratio] * 2)), None]
+    dotted = {"color": "$dip", "width": 1.5, "dash": "dot"}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": x,
+        "y": y,
+        "line": dotted,
+        "showlegend": False,
+        "hoverinfo": "skip",
+    }
+
+
+def _dips_met(view: View) -> dict[str, Any]:
+    told = _told(view)
+    return markers(
+        [pair.dip.onset_by for pair in told],
+        numbers(np.array([pair.spike.ratio for pair in told])),
+        "$dip",
+        "triangle-down",
+        showlegend=False,
+        hovertext=[f"{about_dip(pair.dip)}<br>{pair.lag} steps after {pair.spike.layer} rose" for pair in told],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+
+
+def _labels(view: View) -> list[dict[str, Any]]:
+    """How deep and how much later, beside the strongest threads; one a dip."""
+    best: dict[int, Any] = {}
+    for pair in _told(view):
+        best[pair.dip.onset_by] = pair
+    return [
+        {
+            "x": pair.dip.onset_by,
+            "y": float(np.log10(pair.spike.ratio)),
+            "text": f"−{100 * pair.dip.depth:.0f} points, {pair.lag} steps later",
+            "showarrow": False,
+            "xanchor": "left",
+            "xshift": 10,
+            "font": {"color": "$dip", "size": 12},
+        }
+        for pair in list(best.values())[-THREADS_LABELLED:]
+        if np.isfinite(pair.spike.ratio)
+    ]
+
+
+def _words(view: View) -> str:
+    parts = []
+    for layer in view.shown_layers:
+        found = view.spikes_of(layer)
+        if found:
+            top = max(found, key=lambda spike: spike.ratio)
+            parts.append(f"{layer}: {len(found)} spikes, the highest {times(top.ratio)} at step {top.peak:,}")
+        elif len(view.columns) and not finite(view.columns.ratio.mean[view.layers.index(layer)]).any():
+            parts.append(f"{layer}: not measured (frozen)")
+        else:
+            parts.append(f"{layer}: no spikes")
+    return "; ".join(parts) + "."

@@ -1,0 +1,199 @@
+"""What the panels draw: a trace, its spikes and dips, and the columns of one zoom, as plain arrays and records.
+
+Pure functions of an open trace: nothing here knows a web framework. Steps are the trace's own; accuracies 0..1.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Drawn", "Episode", "Table", "View", "episodes", "key_of", "look", "numbers", "parse_key"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..probes.dips import Dip
+from ..probes.layers import first_layer, last_block, middle_block
+from ..probes.precursors import Precedence, preceding
+from ..probes.spikes import Spike
+from ..traces.reader import Trace
+from .columns import Columns, columns_of, grid
+from .neighbours import Neighbours, neighbours
+
+EPISODE_GAP = 16  # steps between the onsets of two layers' spikes that still belong together
+SPIKES_SHOWN = 400  # markers a chart: past this, the strongest
+
+
+@dataclass(frozen=True)
+class Episode:
+    """The spikes of several layers that began within a few steps of each other: `spikes` by onset, then depth."""
+
+    spikes: tuple[Spike, ...]
+
+    @property
+    def first(self) -> Spike:
+        return self.spikes[0]
+
+    @property
+    def strongest(self) -> Spike:
+        return max(self.spikes, key=_strength)
+
+    @property
+    def layers(self) -> int:
+        return len({spike.layer for spike in self.spikes})
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header; `keys` gives the spike that a row opens, or an empty text."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    keys: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one panel gives: a plotly figure as a dict, tables, and the same in words for those who can't see it.
+
+    A trace of the figure whose `meta` is "columns" grows with the run: its x (and y, z) hold one value a column. All
+    other traces, and the layout, are drawn anew when events change.
+    """
+
+    figure: dict[str, Any] | None = None
+    tables: tuple[Table, ...] = ()
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at a run. `columns` holds the whole run, or for a live tail only the columns from some row on."""
+
+    run: str
+    layers: tuple[str, ...]
+    state: str
+    rows: int
+    first_step: int
+    last_step: int
+    columns: Columns
+    spikes: Sequence[Spike] = ()
+    dips: Sequence[Dip] = ()
+    pairs: Sequence[Precedence] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    focus: Neighbours | None = None
+    searched: float = 1.0  # share of the rows that the spike finder has seen
+
+    tail: bool = False  # the columns are only those from some row on
+
+    @cached_property
+    def episodes(self) -> list[Episode]:
+        return episodes(self.spikes, self.layers)
+
+    @property
+    def shown_layers(self) -> tuple[str, ...]:
+        """The first layer (the patch projection), a middle block, the last one; fewer where they coincide."""
+        if not self.layers:
+            return ()
+        picked = (first_layer(self.layers), middle_block(self.layers), last_block(self.layers))
+        return tuple(dict.fromkeys(picked))
+
+    def spikes_of(self, layer: str) -> list[Spike]:
+        found = [spike for spike in self.spikes if spike.layer == layer]
+        return sorted(sorted(found, key=_strength)[-SPIKES_SHOWN:], key=lambda spike: spike.peak)
+
+    def measured(self, name: str) -> bool:
+        return name in self.columns.scalars
+
+
+def look(
+    trace: Trace,
+    spikes: Sequence[Spike] = (),
+    dips: Sequence[Dip] = (),
+    *,
+    run: str = "",
+    columns: int = 720,
+    window: tuple[float, float] | None = None,
+    since: int = 0,
+    spike: str = "",
+    searched: float = 1.0,
+) -> View:
+    """The view of `trace` in at most about `columns` columns (give the pixels there are), or its tail from row `since`.
+
+    `window` is a zoomed step range, cut finer; `spike` the key of the spike whose neighbourhood is wanted.
+    """
+    rows = len(trace)
+    steps = trace.steps
+    cut = grid(rows, columns, _rows(steps, window), since=since)
+    return View(
+        run=run or trace.name,
+        layers=trace.layers,
+        state=trace.state,
+        rows=rows,
+        first_step=int(steps[0]) if rows else 0,
+        last_step=int(steps[-1]) if rows else 0,
+        columns=columns_of(trace, cut),
+        spikes=spikes,
+        dips=dips,
+        pairs=preceding(spikes, dips),
+        meta=trace.meta,
+        focus=neighbours(trace, *parse_key(spike, trace.layers)) if spike and rows else None,
+        searched=searched,
+        tail=since > 0,
+    )
+
+
+def _rows(steps: NDArray[np.int64], window: tuple[float, float] | None) -> slice | None:
+    if window is None or not len(steps):
+        return None
+    low, high = sorted(window)
+    return slice(int(np.searchsorted(steps, low)), int(np.searchsorted(steps, high, side="right")))
+
+
+def episodes(spikes: Sequence[Spike], layers: Sequence[str], gap: int = EPISODE_GAP) -> list[Episode]:
+    """Spikes whose onsets follow each other within `gap` steps, as one episode each, in the order of time."""
+    depth = {name: i for i, name in enumerate(layers)}
+    groups: list[list[Spike]] = []
+    latest = 0
+    for spike in sorted(spikes, key=lambda s: (s.onset, depth.get(s.layer, len(depth)))):
+        if groups and spike.onset - latest <= gap:
+            groups[-1].append(spike)
+        else:
+            groups.append([spike])
+        latest = spike.onset
+    return [Episode(tuple(group)) for group in groups]
+
+
+def key_of(spike: Spike) -> str:
+    """The name of a spike in an address: layer and onset, `patch_embed@432`."""
+    return f"{spike.layer}@{spike.onset}"
+
+
+def parse_key(key: str, layers: Sequence[str]) -> tuple[str, int]:
+    """The layer and the onset step that `key` names.
+
+    >>> parse_key("patch_embed@432", ["patch_embed"])
+    ('patch_embed', 432)
+    """
+    layer, _, step = key.rpartition("@")
+    if layer not in layers or not step.isascii() or not step.isdigit() or len(step) > 15:
+        raise ValueError(f"no spike is called {key[:80]!r}: give a layer of this run and a step, as in {layers[0]}@432")
+    return layer, int(step)
+
+
+def numbers(values: NDArray[np.floating], digits: int = 4) -> list[float | None]:
+    """Values for JSON: rounded to `digits` significant digits, null for NaN, a very large number for infinity.
+
+    >>> numbers(np.array([1.23456, np.nan]))
+    [1.235, None]
+    """
+    clipped = np.clip(values, -1e30, 1e30).tolist()
+    return [None if value != value else float(f"{value:.{digits}g}") for value in clipped]
+
+
+def _strength(spike: Spike) -> float:
+    return spike.ratio if np.isfinite(spike.ratio) else np.inf

@@ -1,0 +1,108 @@
+"""Sentences about a run, for the header and for those who cannot see a chart."""
+
+from __future__ import annotations
+
+__all__ = ["about_dip", "about_focus", "about_spike", "counts", "headline", "times"]
+
+import math
+from collections.abc import Sequence
+
+from ..probes.dips import Dip
+from ..probes.precursors import Precedence
+from ..probes.spikes import Spike
+from .neighbours import Neighbours
+from .view import View, episodes
+
+
+def headline(view: View) -> str:
+    """The run in a sentence: the deepest dip with what came before it, or the strongest spike, or all quiet."""
+    if not view.rows:
+        return "No steps have been recorded yet."
+    if view.searched < 1:
+        return f"Looking for spikes: {view.searched:.0%} of {view.rows:,} steps read."
+    return _story(_usual(view), view.dips, view.pairs) or "All quiet so far."
+
+
+def counts(view: View) -> str:
+    """How many spikes and dips in how many steps."""
+    if not view.rows:
+        return ""
+    groups, steps = len(episodes(_usual(view), view.layers)), f"{view.rows:,} {_plural(view.rows, 'step')}"
+    spiky = f"{groups} {_plural(groups, 'spike')}" if groups else "No spikes"
+    if not view.measured("knn_accuracy"):
+        return f"{spiky} in {steps}; this run has no kNN curve."
+    dippy = f"{len(view.dips)} {_plural(len(view.dips), 'dip')}" if view.dips else "no dips"
+    return f"{spiky} and {dippy} in {steps}."
+
+
+def _usual(view: View) -> list[Spike]:
+    return [spike for spike in view.spikes if not spike.warmup]
+
+
+def _story(spikes: Sequence[Spike], dips: Sequence[Dip], pairs: Sequence[Precedence]) -> str:
+    if pairs:
+        pair = max(pairs, key=lambda p: (p.dip.depth, p.lag))
+        return f"{about_spike(pair.spike)}; {about_dip(pair.dip)}."
+    parts = []
+    if spikes:
+        parts.append(about_spike(max(spikes, key=lambda s: s.ratio if math.isfinite(s.ratio) else math.inf)))
+    if dips:
+        parts.append(about_dip(max(dips, key=lambda d: d.depth)))
+    return "; ".join(parts) + "." if parts else ""
+
+
+def about_spike(spike: Spike) -> str:
+    """`patch_embed rose 6.9x at step 432`."""
+    if spike.kind == "nonfinite":
+        return f"{spike.layer} became non-finite at step {spike.onset:,}"
+    moved = "moved to a new level" if spike.kind == "level_shift" else "rose"
+    return f"{spike.layer} {moved} {times(spike.ratio)} at step {spike.onset:,}"
+
+
+def about_dip(dip: Dip) -> str:
+    """`kNN fell 10.0 points at 434 and recovered by 470`."""
+    fell = f"kNN fell {dip.depth * 100:.1f} points by step {dip.onset_by:,}"
+    if dip.kind == "partial_restart":
+        return f"{fell} and climbed anew from a lower place"
+    if dip.kind == "unrecovered":
+        return f"{fell} and has not recovered"
+    recovered = dip.end if dip.end is not None else dip.t50
+    return f"{fell} and recovered by {recovered:,}" if recovered is not None else f"{fell} and is still down"
+
+
+def about_focus(focus: Neighbours) -> str:
+    """Who rose first, who last, by how many steps, and whether depth explains the order."""
+    rose = [int(i) for i in focus.rose.nonzero()[0]]
+    if not rose:
+        return f"No layer rose to 1.5 times its normal around step {focus.step:,}."
+    order = sorted(rose, key=lambda i: (focus.onset[i], i))
+    first, last = order[0], order[-1]
+    text = f"{focus.layers[first]} rose first, at step {focus.step + int(focus.onset[first]):,}"
+    text += f" ({times(focus.height[first])} its normal)"
+    if len(order) == 1:
+        return f"{text}; no other layer followed."
+    lag = int(focus.onset[last] - focus.onset[first])
+    others = f"{len(order)} of {len(focus.layers)} layers rose"
+    if lag == 0:
+        return f"{text}; {others}, all at the same step."
+    text += f"; {focus.layers[last]} came last, {lag} {_plural(lag, 'step')} later. {others}"
+    rho = focus.depth_correlation
+    if math.isfinite(rho):
+        sense = "deeper layers later" if rho > 0.5 else "deeper layers earlier" if rho < -0.5 else "no order by depth"
+        text += f", {sense} (rank correlation {rho:.2f})"
+    return f"{text}."
+
+
+def times(ratio: float) -> str:
+    """A ratio as text.
+
+    >>> times(6.87), times(float("inf")), times(143.2)
+    ('6.9×', 'beyond measure', '143×')
+    """
+    if not math.isfinite(ratio):
+        return "beyond measure"
+    return f"{ratio:.1f}×" if ratio < 99.95 else f"{ratio:,.0f}×"
+
+
+def _plural(count: int, noun: str) -> str:
+    return noun if count == 1 else f"{noun}s"

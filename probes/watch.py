@@ -190,7 +190,8 @@ class Watch:
 
 
 def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return (args[0] if args else kwargs.get("closure")) is not None
+    # torch hands a hook the arguments with the optimizer itself among them.
+    return any(callable(value) and not isinstance(value, Optimizer) for value in (*args, kwargs.get("closure")))
 
 
 def _group(model: nn.Module, layers: Layers | None) -> dict[str, list[tuple[str, nn.Parameter]]]:

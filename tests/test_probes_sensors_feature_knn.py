@@ -67,6 +67,20 @@ def test_equals_the_slow_twin(size, k, batches, temperature, max_bytes, seed) ->
         assert values["knn_queries"].item() == pytest.approx(math.nan if math.isnan(expected) else n, nan_ok=True)
 
 
+@pytest.mark.parametrize("temperature", [0.07, 1.0])
+def test_equals_the_slow_twin_at_size(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(4)
+    fast = FeatureKNN(300, 5, 4, k=20, temperature=temperature, max_bytes=20_000)
+    slow = SlowKNN(300, 20, temperature)
+    seen = []
+    for _ in range(10):
+        features, labels = clusters(48, generator)
+        fast.feed(features, labels)
+        seen.append(fast.observe()["knn_accuracy"].item())
+        assert seen[-1] == pytest.approx(slow.step(features, labels), abs=1e-6, nan_ok=True)
+    assert 0.4 < seen[-1] < 1
+
+
 def test_the_defaults_are_the_papers() -> None:
     knn = FeatureKNN(1000, 8, 10)
     assert (knn.k, knn.temperature, knn.every) == (200, 0.07, 1)

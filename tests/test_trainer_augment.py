@@ -8,9 +8,10 @@ import torchvision.transforms.v2 as v2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshock.trainer.augment import Views, apply, draw, two_views
+from foreshock.trainer.augment import apply, two_views
 from foreshock.trainer.config import AugmentConfig
 from foreshock.trainer.reference import apply_one
+from foreshock.trainer.views import Views, draw
 
 STRONG = AugmentConfig(jitter_p=1.0, gray_p=0.3, blur_p=(1.0, 0.5), solarize_p=(0.3, 0.6), hue=0.5, crop_min=0.05)
 

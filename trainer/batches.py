@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .augment import draw, two_views
+from .augment import two_views
 from .config import TrainConfig
 from .data import DataError, ImageSet
 from .folder import ImageFolder
 from .reference import apply_one
+from .views import draw
 
 Job = tuple[int, int]
 """Number of a crop pair in the whole run (step x batch size + place in the batch), index of its image."""
@@ -105,8 +106,9 @@ def _from_files(data: ImageFolder, config: TrainConfig, device: torch.device, st
     for batch in loader:
         if isinstance(batch, str):
             raise DataError(batch)
-        x1, x2, labels = (None if x is None else x.to(device, non_blocking=True) for x in batch)
-        yield Batch(x1, x2, labels)
+        x1, x2, labels = batch
+        labels = None if labels is None else labels.to(device, non_blocking=True)
+        yield Batch(x1.to(device, non_blocking=True), x2.to(device, non_blocking=True), labels)
 
 
 class _Jobs(Sampler[list[Job]]):

@@ -1,4 +1,4 @@
-"""A folder of images (ImageNet's layout, one sub-folder a class), decoded by torchvision as uint8, 0 to 255.
+"""A folder of images (ImageNet's layout, one sub-folder a class), decoded by Pillow as uint8, 0 to 255.
 
 PATH/train is taken if there is one. Images of one small size are held in memory; others are decoded as they are needed.
 A folder with images but without sub-folders is a set without classes: it can be trained on, without a kNN accuracy.
@@ -6,19 +6,22 @@ A folder with images but without sub-folders is a set without classes: it can be
 
 __all__ = ["ImageFolder", "load_folder"]
 
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
-from torchvision.transforms.v2.functional import to_dtype
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from .data import DataError, ImageSet, _one_line
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+# What Pillow raises for files that are damaged in one way or another.
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 # ImageNet's mean and standard deviation of red, green and blue (tones from 0 to 1), and their average for gray images.
 TONES = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
 IN_MEMORY = 1 << 30
@@ -44,16 +47,14 @@ class ImageFolder:
         return len(self.paths)
 
     def decode(self, i: int) -> Tensor:
-        """Image `i`: u8[C, H, W]; DataError names a file that is no image."""
-        mode = ImageReadMode.GRAY if self.channels == 1 else ImageReadMode.RGB
+        """Image `i`, upright: u8[C, H, W]; DataError names a file that is no image."""
         try:
-            image = decode_image(str(self.paths[i]), mode, apply_exif_orientation=True)
-        except (RuntimeError, OSError) as error:
+            with Image.open(self.paths[i]) as image:
+                return pil_to_tensor(ImageOps.exif_transpose(image).convert("L" if self.channels == 1 else "RGB"))
+        except DAMAGED as error:
             raise DataError(
                 f"{self.paths[i]} cannot be read as an image ({_one_line(error)}): remove or replace it."
             ) from error
-        # An animation has a leading axis of frames, the first of which is taken.
-        return to_dtype(image[0] if image.ndim == 4 else image, torch.uint8, scale=True)
 
 
 def load_folder(path: str, channels: int = 3, limit: int | None = None) -> ImageSet | ImageFolder:

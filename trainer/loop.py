@@ -35,15 +35,8 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
     'finished'
     """
     run = prepare(run) if isinstance(run, TrainConfig) else run
-    config, device, model, optimizer, scaler, tracing = (
-        run.config,
-        run.device,
-        run.model,
-        run.optimizer,
-        run.scaler,
-        run.tracing,
-    )
-    total = run.schedules.total_steps
+    config, device, total = run.config, run.device, run.schedules.total_steps
+    model, optimizer, scaler, tracing = run.model, run.optimizer, run.scaler, run.tracing
     chance = chance_loss(config)
     health = Health(device, [p for p in model.parameters() if p.requires_grad], scaled=scaler.is_enabled())
     status: Status | None = "finished"

@@ -9,13 +9,14 @@ import torch
 import torchvision.transforms.v2.functional as tv
 from torch import Tensor
 
-from .augment import SOLARIZE_FROM, Views, blur_reach
+from .augment import SOLARIZE_FROM, blur_reach
+from .views import Views
 
 
 def apply_one(image: Tensor, views: Views, i: int, size: tuple[int, int], sigma_max: float) -> Tensor:
     """View `i` of `views`, f32[C, *size], of `image`: u8[C, H, W], tones from 0 to 1.
 
-    >>> from .augment import draw
+    >>> from .views import draw
     >>> from .config_input import AugmentConfig
     >>> views = draw(1, 40, 30, AugmentConfig(), torch.Generator().manual_seed(0))
     >>> tuple(apply_one(torch.zeros(3, 40, 30, dtype=torch.uint8), views, 1, (28, 28), 2.0).shape)

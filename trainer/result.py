@@ -51,9 +51,8 @@ class Result:
         lines = []
         if steps:
             rate = steps / self.seconds
-            lines.append(
-                f"{steps} steps in {duration(self.seconds)}: {rate:.2f} steps/s, {rate * config.batch_size:,.0f} images/s"
-            )
+            images = f"{rate * config.batch_size:,.0f} images/s"
+            lines.append(f"{steps} steps in {duration(self.seconds)}: {rate:.2f} steps/s, {images}")
             chance = chance_loss(config)
             size = f"4 x {config.method.temperature:g} x ln {config.batch_size}"
             lines.append(f"loss {self.loss:.3f}; a model that guesses has {chance:.3f} = {size}")

@@ -2,6 +2,8 @@
 
 import gc
 import math
+import runpy
+import sys
 import warnings
 import weakref
 from collections.abc import Callable
@@ -421,3 +423,13 @@ def test_a_step_waits_for_no_device(tmp_path) -> None:
                 w.step(loss=loss, accuracy=loss.detach())
                 optimizer.zero_grad()
             assert not syncs.counts
+
+
+def test_the_example_finds_its_bad_batch(tmp_path, repo_root, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["plain_loop.py", str(tmp_path / "run")])
+    path = repo_root / "examples" / "plain_loop.py"
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 40
+    runpy.run_path(str(path))
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in printed] == ["conv1", "conv2", "head"]
+    assert all(line.endswith("at step 300") for line in printed)

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from .theme import faint
 from .view import View, numbers
 
-MARGIN = {"l": 88, "r": 16, "t": 10, "b": 42}  # the same left and right everywhere: the step axes stand in line
+MARGIN = {"l": 88, "r": 16, "t": 10, "b": 46, "autoexpand": False}  # the same left and right everywhere: the step axes stand in line
 COLUMNS = "columns"  # the `meta` of a trace that grows with the run
 
 
 def layout(view: View, y: dict[str, Any], **extra: Any) -> dict[str, Any]:
     """The layout of a panel with steps along x; the browser puts the colours and the x range in."""
     return {
-        "xaxis": {"title": {"text": "step", "standoff": 6}, "hoverformat": ",d", "tickformat": ",d"},
+        "xaxis": {"title": {"text": "step", "standoff": 14}, "hoverformat": ",d", "tickformat": ",d"},
         "yaxis": {"automargin": False, "uirevision": view.run, **y},
         "margin": dict(MARGIN),
         "showlegend": False,

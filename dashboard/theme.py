@@ -14,7 +14,7 @@ FIRST, MIDDLE, LAST = "$first", "$middle", "$last"
 
 # The heat map's colours span from a little below a layer's normal norm to eight times it: calm stays dark, and beyond
 # only "very high" matters.
-HEAT_FLOOR, HEAT_CEILING = 0.8, 8.0
+HEAT_FLOOR, HEAT_CEILING = 0.95, 8.0
 
 _INFERNO = [
     "#140b34",

@@ -2,7 +2,7 @@
 
     python docs/screenshots.py runs/ demo
 
-writes docs/dashboard-light.png and docs/dashboard-dark.png (1440 pixels wide, 256 colours); `--width 390` and
+writes docs/dashboard-light.png and docs/dashboard-dark.png (1440 pixels wide); `--width 390` and
 `--out DIR` for other ones.
 """
 
@@ -109,7 +109,7 @@ def main() -> None:
         for scheme in ("light", "dark"):
             picture = capture(driver, f"{address}?{query}", scheme)
             path = args.out / f"dashboard-{scheme}.png"
-            picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+            picture.save(path, optimize=True)
             print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size / 1000:.0f} kB")
         for entry in driver.get_log("browser"):
             if entry["level"] == "SEVERE":

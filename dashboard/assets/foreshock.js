@@ -51,7 +51,8 @@
     }
     if (window.innerWidth < 700) {  // a finger scrolls the page
       layout.dragmode = false;
-      layout.margin = { ...layout.margin, l: Math.min((layout.margin || {}).l || 60, 58), r: 8 };
+      const top = (layout.margin || {}).t || 10;
+      layout.margin = { ...layout.margin, l: 86, r: 8, t: layout.showlegend ? top + 18 : top };
     }
     return painted({ data: figure.data, layout }, scheme.tokens);
   }

@@ -50,7 +50,7 @@ def draw(view: View) -> Drawn:
         "fixedrange": len(view.layers) < 40,
         "showgrid": False,
     }
-    drawn = layout(view, axis, plot_bgcolor="$frozen", hovermode="closest", margin={**MARGIN, "t": 36})
+    drawn = layout(view, axis, plot_bgcolor="$frozen", hovermode="closest", margin={**MARGIN, "t": 38})
     drawn["xaxis"]["showgrid"] = False
     return Drawn({"data": [scale, _rings(view)], "layout": drawn}, words=_words(view))
 
@@ -79,14 +79,15 @@ def _colourbar() -> dict[str, Any]:
         "xanchor": "right",
         "y": 1,
         "yanchor": "bottom",
-        "ypad": 6,
+        "ypad": 4,
         "tickvals": [float(np.log10(value)) for value in values],
-        "ticktext": ["1× normal", "2×", "4×", "8×"],
+        "ticktext": ["normal", "2×", "4×", "8×"],
         "thickness": 9,
         "outlinewidth": 0,
-        "len": 0.34,
+        "len": 210,
+        "lenmode": "pixels",
         "ticks": "",
-        "ticklabelposition": "outside top",
+        "tickangle": 0,
         "tickfont": {"color": "$muted", "size": 11},
         "xpad": 0,
     }

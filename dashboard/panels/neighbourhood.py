@@ -82,7 +82,7 @@ def _layout(view: View, focus: Neighbours) -> dict[str, Any]:
     shown = [*range(0, count, hop)]
     return {
         "xaxis": {
-            "title": {"text": f"steps since {focus.step:,}, the onset in {focus.layer}", "standoff": 6},
+            "title": {"text": f"steps since {focus.step:,}, the onset in {focus.layer}", "standoff": 14},
             "zeroline": True,
             "zerolinecolor": "$line",
             "zerolinewidth": 1,
@@ -95,7 +95,7 @@ def _layout(view: View, focus: Neighbours) -> dict[str, Any]:
             "showgrid": False,
             "ticks": "",
         },
-        "margin": {"l": 92, "r": 10, "t": 8, "b": 42},
+        "margin": {"l": 92, "r": 10, "t": 8, "b": 50, "autoexpand": False},
         "showlegend": False,
         "hovermode": "closest",
         "uirevision": f"{view.run}/{focus.layer}@{focus.step}",

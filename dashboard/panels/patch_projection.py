@@ -125,13 +125,18 @@ def _labels(view: View) -> list[dict[str, Any]]:
             "y": float(np.log10(pair.spike.ratio)),
             "text": f"−{100 * pair.dip.depth:.0f} points, {pair.lag} steps later",
             "showarrow": False,
-            "xanchor": "left",
-            "xshift": 10,
+            **_beside(view, pair.dip.onset_by),
             "font": {"color": "$dip", "size": 12},
         }
         for pair in list(best.values())[-THREADS_LABELLED:]
         if np.isfinite(pair.spike.ratio)
     ]
+
+
+def _beside(view: View, step: float) -> dict[str, Any]:
+    """Right of the dip, or left of everything where the right edge is near."""
+    late = step > view.first_step + 0.7 * (view.last_step - view.first_step)
+    return {"xanchor": "right", "xshift": -22} if late else {"xanchor": "left", "xshift": 10}
 
 
 def _words(view: View) -> str:

@@ -1,0 +1,59 @@
+/* Draws a written report: the figures in the page's own scheme, their step axes linked. */
+
+(function () {
+  "use strict";
+
+  const store = document.getElementById("data");
+  if (!store || !window.Plotly) return;  // the dashboard, which loads this file too, draws by itself
+  const data = JSON.parse(store.textContent), root = document.documentElement;
+  const config = {
+    displaylogo: false, responsive: true, doubleClick: "autosize",
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
+  };
+  const whole = document.getElementById("whole"), chooser = document.getElementById("close-up");
+  let zoom = null;
+
+  function draw(name) {
+    const scheme = data.schemes[root.dataset.mantineColorScheme];
+    const range = name === "neighbourhood" ? null : zoom || data.extent;
+    const dressed = window.foreshock.dress(data.figures[name], scheme, range);
+    return window.Plotly.react(document.getElementById("panel-" + name), dressed.data, dressed.layout, config);
+  }
+
+  function drawAll() {
+    whole.disabled = zoom === null;
+    return Object.keys(data.figures).map(draw);
+  }
+
+  function zoomed(change) {
+    const range = change["xaxis.range"] || [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+    if (change["xaxis.autorange"]) zoom = null;
+    else if (typeof range[0] === "number" && typeof range[1] === "number") zoom = range.slice();
+    else return;
+    drawAll();
+  }
+
+  function closeUp(key) {
+    if (!data.closeUps[key]) return;
+    data.figures.neighbourhood = data.closeUps[key].figure;
+    document.getElementById("words-neighbourhood").textContent = data.closeUps[key].words;
+    if (chooser) chooser.value = key;
+    draw("neighbourhood");
+  }
+
+  Promise.all(drawAll()).then(() => {
+    for (const name of Object.keys(data.figures)) {
+      if (name === "neighbourhood") continue;
+      const plot = document.getElementById("panel-" + name);
+      plot.on("plotly_relayout", zoomed);
+      plot.on("plotly_click", (event) => event.points.forEach((point) => closeUp(point.customdata)));
+    }
+    root.dataset.drawn = "yes";
+  });
+  if (chooser) chooser.addEventListener("change", () => closeUp(chooser.value));
+  whole.addEventListener("click", () => { zoom = null; drawAll(); });
+  document.getElementById("toggle").addEventListener("click", () => {
+    root.dataset.mantineColorScheme = root.dataset.mantineColorScheme === "dark" ? "light" : "dark";
+    drawAll();
+  });
+})();

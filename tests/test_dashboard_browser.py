@@ -1,0 +1,126 @@
+"""The dashboard in a real browser, on a trace that a real child process is writing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic
+from browsing import being_written, can_browse, chromium, served, wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(not can_browse(), reason="no chromium and chromedriver here")]
+
+# The x values of a chart, as plotly holds them.
+LAST_X = """
+const plot = document.querySelector(`#card-${arguments[0]} .js-plotly-plot`);
+if (!plot || !plot.data || !plot.data.length) return -1;
+const x = plot.data[arguments[1]].x;
+return x.length ? x[x.length - 1] : -1;
+"""
+RANGE = "return document.querySelector(`#card-${arguments[0]} .js-plotly-plot`).layout.xaxis.range"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "runs").mkdir()
+    return tmp_path / "runs"
+
+
+def text(browser: Any, css: str) -> str:
+    return browser.execute_script("return (document.querySelector(arguments[0]) || {}).textContent || ''", css)
+
+
+def last_x(browser: Any, card: str, trace: int = 0) -> float:
+    return browser.execute_script(LAST_X, card, trace)
+
+
+def severe(browser: Any) -> list[str]:
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def click(browser: Any, css: str) -> None:
+    browser.execute_script("document.querySelector(arguments[0]).click()", css)
+
+
+def test_a_growing_run(browser: Any, root: Path) -> None:
+    """Points appear without a reload; zoom and the chosen spike survive the ticks; a deleted run says so."""
+    run = root / "live"
+    with being_written(run, "--live", "40", "--start", "1100", "--rows", "100000"), served(root) as address:
+        browser.get(address)
+        browser.execute_script("window.notReloaded = true")
+        first = wait_for(lambda: max(0, last_x(browser, "patch_projection")), "the first chart is drawn")
+        assert first >= 1050
+        wait_for(lambda: last_x(browser, "patch_projection") > first + 40, "new points appear")
+        assert text(browser, "#link") == "live"
+        assert "running" in text(browser, "#badge")
+        assert "run=live" in browser.current_url
+
+        # Zoom as a hand does it: plotly's own event, then the ranges of all the step axes.
+        zoom = (
+            "const p = document.querySelector('#card-knn .js-plotly-plot');"
+            "p.emit('plotly_relayout', {'xaxis.range[0]': 980, 'xaxis.range[1]': 1040})"
+        )
+        browser.execute_script(zoom)
+        cards = ("knn", "patch_projection", "heatmap", "loss")
+        zoomed = [980, 1040]
+        wait_for(lambda: all(browser.execute_script(RANGE, card) == zoomed for card in cards), "all axes are zoomed")
+
+        click(browser, "[data-spike='patch_embed@1011']")
+        wait_for(lambda: "spike=patch_embed%401011" in browser.current_url, "the address names the spike")
+        wait_for(lambda: "rose first, at step 1,011" in text(browser, "#card-neighbourhood"), "the close-up opens")
+
+        before = last_x(browser, "heatmap")
+        wait_for(lambda: last_x(browser, "heatmap") > before + 20, "ticks go on")
+        assert all(browser.execute_script(RANGE, card) == zoomed for card in cards)
+        assert "spike=patch_embed%401011" in browser.current_url
+
+        click(browser, "#pause")
+        wait_for(lambda: text(browser, "#link") == "paused", "it is paused")
+        before = last_x(browser, "loss")
+        wait_for(lambda: "1" in text(browser, "#detail"), "the summary is there")
+        assert last_x(browser, "loss") == before
+        click(browser, "#pause")
+        click(browser, "#whole")
+        wait_for(lambda: last_x(browser, "loss") > before, "it goes on after a pause")
+        wait_for(lambda: browser.execute_script(RANGE, "knn")[1] > 1100, "the whole run is shown again")
+
+        moved = root.parent / "gone"
+        run.rename(moved)
+        shutil.rmtree(moved, ignore_errors=True)
+        wait_for(lambda: "deleted" in text(browser, "#badge"), "the deletion is shown")
+        assert last_x(browser, "heatmap") > 1100  # what was read is still to be seen
+        assert browser.execute_script("return window.notReloaded")
+    assert [line for line in severe(browser) if "ERR_CONNECTION_REFUSED" not in line and "WebSocket" not in line] == []
+
+
+def test_a_run_that_appears(browser: Any, root: Path) -> None:
+    with served(root) as address:
+        browser.get(address)
+        wait_for(lambda: browser.execute_script("return !document.querySelector('#no-runs')?.hidden"), "no runs yet")
+        assert "No runs yet" in text(browser, "#no-runs")
+        synthetic.write_run(root / "first", synthetic.make(300, 4, planted=(synthetic.Planted(200, 6.0),)))
+        wait_for(lambda: last_x(browser, "patch_projection") > 250, "the new run is shown")
+        wait_for(lambda: "finished" in text(browser, "#badge"), "its state is shown")
+        assert "All quiet" not in text(browser, "#headline")
+
+
+def test_without_a_websocket_it_polls(browser: Any, root: Path) -> None:
+    script = {"source": "delete window.SharedWorker; window.SharedWorker = undefined;"}
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
+    try:
+        with being_written(root / "a", "--live", "40", "--start", "300", "--rows", "9000"), served(root) as address:
+            browser.get(address)
+            first = wait_for(lambda: max(0, last_x(browser, "loss")), "the first chart is drawn")
+            wait_for(lambda: last_x(browser, "loss") > first + 40, "polling brings new points")
+            assert text(browser, "#link") == "polling"
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", {"identifier": added["identifier"]})

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchvision.io import write_png
+from torchvision.transforms.v2.functional import to_pil_image
 
 from foreshock.trainer.config import (
     AugmentConfig,
@@ -47,7 +47,7 @@ def write_images(folder: Path, sizes: list[tuple[int, int]], *, channels: int = 
         place = folder / f"class{i % classes}" if classes else folder
         place.mkdir(parents=True, exist_ok=True)
         image = torch.randint(0, 256, (channels, height, width), dtype=torch.uint8, generator=random)
-        write_png(image, str(place / f"{i:03}.png"))
+        to_pil_image(image).save(place / f"{i:03}.png")
     return folder
 
 
@@ -76,3 +76,14 @@ def tiny_options(root: Path) -> list[str]:
         f"--batch-size {BATCH} --steps 12 --device cpu --log-every 5"
     )
     return [*options.split(), "--data-root", str(root)]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two states (tensors, numbers, containers) are equal to the last bit."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b

@@ -20,8 +20,7 @@ from .sensors import Sensor, layer_parameters, series_of
 if TYPE_CHECKING:
     from ..traces.writer import TraceWriter
 
-FLUSH_SECONDS = 5.0
-FLUSH_SECONDS_CPU = 1.0  # where a copy to the host costs nothing, a live view may be fresher
+FLUSH_SECONDS, FLUSH_SECONDS_CPU = 5.0, 1.0  # on a CPU a copy to the host costs nothing: a fresher live view
 
 
 class Recorder:
@@ -37,8 +36,8 @@ class Recorder:
     Values are numbers or tensors of one element. A tensor stays on its device, in a ring of float64 rows, until there
     are `flush_steps` rows or `flush_seconds` have passed (default 5 s, on a CPU 1 s). Then the whole block is copied
     at once; on CUDA into pinned memory and not waited for: a later step hands it on when the copy is done.
-    `wall_time` (unix s) and `step_time` (s since the last observe; NaN in the first row) are added to every row; on an
-    accelerator that is the host's time, which runs ahead of the device by the launch queue.
+    Every row gets `wall_time` (unix s) and `step_time` (s since the last observe, NaN at first), both the host's, which
+    runs ahead of an accelerator by the launch queue.
 
     `with Recorder(...)` closes the writer on the way out: "finished", or "failed" with the exception's text and with
     the rows before it; on a KeyboardInterrupt too. `seconds` is the time spent in here since the start.
@@ -47,10 +46,8 @@ class Recorder:
     changes, and a note without a row.
 
     >>> class Print:
-    ...     def extend(self, steps, values):
-    ...         print(steps, values["loss"])
-    ...     def close(self, status="finished", message=""):
-    ...         print(status)
+    ...     extend = staticmethod(lambda steps, values: print(steps, values["loss"]))
+    ...     close = staticmethod(lambda status, message: print(status))
     >>> with Recorder(Print(), []) as recorder:
     ...     recorder.observe(7, loss=torch.tensor(0.5))
     ...     recorder.observe(8, loss=0.25)
@@ -71,21 +68,19 @@ class Recorder:
             raise ValueError(f"flush_steps is {flush_steps}; it must be at least 1")
         self.writer, self.sensors = writer, tuple(sensors)
         self.flush_steps, self.flush_seconds = flush_steps, flush_seconds
-        self.seconds = 0.0
-        self.rows = 0  # observed since the start
+        self.seconds, self.rows = 0.0, 0  # both since the start
         self._layer_names = {series.name for series in series_of(sensors) if series.per_layer}
         for sensor in self.sensors:
             theirs, kept = getattr(sensor, "layers", ()), getattr(writer, "layers", ())
             if theirs and kept and tuple(theirs) != tuple(kept):
                 raise ValueError(f"the writer has layers {kept}, {type(sensor).__name__} {theirs}: give both the same")
-        self._clock, self._closed = clock, False
+        self._clock, self._closed, self._block_start = clock, False, clock()
         self._steps: list[int] = []  # of the open block; its length is the number of rows that count
         self._numbers: list[dict[str, float]] = []  # host values of the open block
         self._rings: dict[torch.device, _Ring] = {}
         self._under_way: list[_Block] = []
         self._last_step: int | None = None
-        self._last_time: float | None = None
-        self._block_start = clock()
+        self._last_time = math.nan
 
     def observe(self, step: int, **scalars: Tensor | float) -> None:
         """Add the row of `step`: what every sensor sees now, and `scalars`. Steps must increase."""
@@ -99,8 +94,7 @@ class Recorder:
                 self._start_transfer()
             self._hand_on_what_arrived()
             now = self._clock()
-            since = float("nan") if self._last_time is None else now - self._last_time
-            values: dict[str, Any] = {"wall_time": time.time(), "step_time": since}
+            values: dict[str, Any] = {"wall_time": time.time(), "step_time": now - self._last_time}
             for sensor in self.sensors:
                 values |= sensor.observe()
             numbers: dict[str, float] = {}
@@ -114,7 +108,7 @@ class Recorder:
     def note(self, **scalars: Tensor | float) -> None:
         """Add `scalars` to the row just observed; a name that it has already is replaced."""
         if not self._steps:
-            raise ValueError(f"got {', '.join(scalars) or 'a note'} but no open row: call note() after observe()")
+            raise ValueError(f"got a note of {list(scalars)} but no open row: call note() after observe()")
         with self._timed():
             self._store(scalars, row=len(self._steps) - 1, numbers=self._numbers[-1])
 
@@ -164,9 +158,8 @@ class Recorder:
             numbers.pop(name, None)
 
     def _block_is_old(self) -> bool:
-        on_cpu = all(device.type == "cpu" for device in self._rings)
-        limit = (FLUSH_SECONDS_CPU if on_cpu else FLUSH_SECONDS) if self.flush_seconds is None else self.flush_seconds
-        return self._clock() - self._block_start >= limit
+        default = FLUSH_SECONDS_CPU if all(device.type == "cpu" for device in self._rings) else FLUSH_SECONDS
+        return self._clock() - self._block_start >= (default if self.flush_seconds is None else self.flush_seconds)
 
     def _start_transfer(self) -> None:
         """Begin the copy of the open block to the host, and open a new block."""
@@ -198,7 +191,7 @@ class _Ring:
 
     def __init__(self, device: torch.device, rows: int) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        self.table = torch.full((rows, 0), float("nan"), dtype=dtype, device=device)
+        self.table = torch.full((rows, 0), math.nan, dtype=dtype, device=device)
         self.slots: dict[str, slice] = {}  # name -> its columns
 
     @torch.no_grad()
@@ -206,7 +199,7 @@ class _Ring:
         if name not in self.slots:  # widen the table, on the device: nothing waits
             start = self.table.shape[1]
             self.slots[name] = slice(start, start + len(value))
-            more = self.table.new_full((len(self.table), len(value)), float("nan"))
+            more = self.table.new_full((len(self.table), len(value)), math.nan)
             self.table = torch.cat([self.table, more], 1)
         target = self.table[row, self.slots[name]]
         if len(target) != len(value):
@@ -214,7 +207,7 @@ class _Ring:
         target.copy_(value)
 
     def clear(self) -> None:
-        self.table = torch.full_like(self.table, float("nan"))  # a new one: the old may still be on its way
+        self.table = torch.full_like(self.table, math.nan)  # a new one: the old may still be on its way
 
 
 class _Block:
@@ -232,16 +225,17 @@ class _Block:
 
     def values(self) -> dict[str, np.ndarray]:
         """`[n]` a scalar, `[L, n]` a layer series; NaN where a row lacks the name."""
-        values: dict[str, np.ndarray] = {}
+        parts: list[tuple[str, np.ndarray]] = []
         for slots, host, event in self._copies:
             if event is not None:
                 event.synchronize()
             rows = host.numpy()
-            values |= {n: rows[:, at].T if n in self._layer_names else rows[:, at.start] for n, at in slots.items()}
+            parts += [(n, rows[:, at].T if n in self._layer_names else rows[:, at.start]) for n, at in slots.items()]
         for name in dict.fromkeys(name for row in self._numbers for name in row):
-            column = np.array([row.get(name, np.nan) for row in self._numbers])
-            # A name may be a number in one row and a tensor in another.
-            values[name] = np.where(np.isnan(column), values.get(name, np.nan), column)
+            parts.append((name, np.array([row.get(name, np.nan) for row in self._numbers])))
+        values: dict[str, np.ndarray] = {}
+        for name, part in parts:  # a name may be a number in one row, and a tensor of this device or that in another
+            values[name] = np.where(np.isnan(part), values.get(name, np.nan), part)
         return values
 
 

@@ -279,6 +279,19 @@ def test_a_block_on_its_way_is_not_overwritten_by_the_next_rows(monkeypatch: pyt
     assert rows["loss"] == list(range(7))
 
 
+def test_a_name_may_come_from_two_devices() -> None:
+    # As on a machine with two: the ring of the second is told apart by its key alone.
+    rows = Rows()
+    with Recorder(rows, []) as recorder:
+        recorder.observe(0, loss=torch.tensor(1.0))
+        (ring,) = recorder._rings.values()
+        recorder._rings = {torch.device("cuda:1"): ring}
+        recorder.observe(1, loss=torch.tensor(2.0))
+        recorder.observe(2, loss=3.0)
+        assert len(recorder._rings) == 2
+    assert rows["loss"] == [1.0, 2.0, 3.0]
+
+
 def test_a_loss_with_a_graph_is_detached() -> None:
     rows = Rows()
     w = torch.ones(3, requires_grad=True)

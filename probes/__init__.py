@@ -1,10 +1,13 @@
-"""What is measured, and what the measurements mean: spikes, dips, and which precedes which.
+"""What is measured, and what the measurements mean: spikes, dips, and which precedes which, in steps.
 
-Importing this needs numpy only; `watch`, which attaches to a training loop, imports torch when it is first asked for.
+Importing this needs numpy only. `watch`, which attaches to a training loop, is here too, and imports torch when it is
+first asked for.
 """
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .dips import Dip, DipFinder, find_dips
@@ -13,8 +16,9 @@ from .precursors import Precedence, preceding
 from .spikes import Spike, SpikeFinder, find_spikes
 
 if TYPE_CHECKING:
-    from .watch import watch
+    from .watch import watch as watch
 
+# `watch` is not listed, so that `import *` works without torch.
 __all__ = [
     "Dip",
     "DipFinder",
@@ -25,13 +29,25 @@ __all__ = [
     "find_spikes",
     "group_layers",
     "preceding",
-    "watch",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "watch":
+class _Package(ModuleType):
+    """This package, with `watch` always the function.
+
+    The function and the file it lives in have the same name, and importing the file sets the package's attribute to the
+    module: with a plain `__getattr__` the second `foreshock.probes.watch` would no longer be callable.
+    """
+
+    @property
+    def watch(self) -> Any:
         from .watch import watch
 
         return watch
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    @watch.setter
+    def watch(self, module: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Package

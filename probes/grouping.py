@@ -78,7 +78,13 @@ def describe(event: State) -> dict[str, Any]:
     peak, value, z = event["stairs"][-1]
     ratio = value / base if base > 0 else math.inf
     kind = "level_shift" if event["shifted"] else "spike"
-    return told | {"onset": _onset(event), "peak": peak, "ratio": ratio, "z": z, "kind": kind}
+    return told | {
+        "onset": _onset(event),
+        "peak": peak,
+        "ratio": ratio,
+        "z": math.inf if z is None else z,
+        "kind": kind,
+    }
 
 
 def _onset(event: State) -> int:
@@ -95,7 +101,7 @@ def _onset(event: State) -> int:
     return onset
 
 
-def _opened(steps: np.ndarray, values: np.ndarray, i: int, recent: Sequence[Sequence[float]], room: int) -> State:
+def _opened(steps: np.ndarray, values: np.ndarray, i: int, recent: Sequence[Any], room: int) -> State:
     """A new event at row i, which remembers up to LOOK_BACK rows before it, none of them of another event."""
     before = [*recent, *_pairs(steps[max(0, i - LOOK_BACK) : i], values[max(0, i - LOOK_BACK) : i])]
     before = before[max(0, len(before) - min(room, LOOK_BACK)) :]
@@ -121,7 +127,7 @@ def _grown(event: State, step: int, value: float, flag: int, scores: Scores, i: 
     stairs = event["stairs"]
     height = _height(value, base)
     if not stairs or abs(height) > abs(_height(stairs[-1][1], base)):
-        stairs = [*stairs, [step, value, float(scores.score[i])]]
+        stairs = [*stairs, [step, value, _finite(float(scores.score[i]))]]
     return event | {"base": base, "stairs": stairs, "area": event["area"] + height}
 
 
@@ -129,5 +135,11 @@ def _height(value: float, base: float) -> float:
     return math.log(max(value, _TINY)) - math.log(max(base, _TINY))
 
 
-def _pairs(steps: np.ndarray, values: np.ndarray) -> list[list[float]]:
-    return [list(pair) for pair in zip(steps.tolist(), values.tolist(), strict=True)]
+def _pairs(steps: np.ndarray, values: np.ndarray) -> list[list[float | None]]:
+    # A non-finite value is flagged, and no look back goes as far as a flagged step: None will do for it.
+    return [[step, _finite(value)] for step, value in zip(steps.tolist(), values.tolist(), strict=True)]
+
+
+def _finite(value: float) -> float | None:
+    """None stands for infinity in the state, which JSON lacks."""
+    return value if math.isfinite(value) else None

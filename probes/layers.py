@@ -12,12 +12,10 @@ from collections.abc import Iterable, Sequence
 
 __all__ = ["first_layer", "group_layers", "last_block", "middle_block"]
 
-# Wrappers add a prefix without adding depth.
+# Wrappers add a prefix without adding depth. A trunk's name does too, unless it is itself a list (`encoder.0.weight`).
+_WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+_TRUNKS = frozenset(("encoder", "backbone", "model", "transformer", "vit", "bert"))
 # fmt: off
-_WRAPPERS = frozenset((
-    "module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "encoder", "backbone", "model",
-    "transformer", "vit",
-))
 _TOKENS = frozenset((
     "cls_token", "class_token", "reg_token", "dist_token", "mask_token", "pos_embed", "pos_embedding",
     "class_embedding", "positional_embedding", "position_embeddings", "register_tokens",
@@ -41,6 +39,7 @@ _HEADS = frozenset((
     "head", "heads", "lm_head", "fc", "classifier", "pooler", "projector", "predictor", "projection_head",
 ))
 # fmt: on
+_KNOWN = _TOKENS | _ENTRANCES.keys() | _BLOCKS | _NORMS | _HEADS | {"embeddings", "stages"}
 _STAGE = re.compile(r"(?:layer|stage)\d+")  # ResNet's layer1.0
 _INLINE_INDEX = re.compile(r"\w*layer_(\d+)")  # torchvision's encoder_layer_0
 
@@ -54,8 +53,8 @@ def group_layers(names: Iterable[str]) -> dict[str, list[str]]:
 
     Known are timm's, torchvision's and Hugging Face's ViT, GPT-2, Llama and ResNet names, and MoCo v3's `encoder.`,
     `projector` and `predictor`; in any other model a layer is a top-level module, or one entry of a top-level list.
-    Wrapper prefixes (`module.`, `_orig_mod.`, `encoder.`, `backbone.`, `model.`, `transformer.`) are stripped from the
-    layer's name, never from the parameter's. Any other prefix stays: `decoder.blocks.00`.
+    The prefixes of wrappers and trunks (`module.`, `_orig_mod.`, `encoder.`, `backbone.`, `transformer.`) are stripped
+    from the layer's name, never from the parameter's. Any other prefix stays: `decoder.blocks.00`.
 
     Args:
         names: parameter names as `model.named_parameters()` gives them, each once.
@@ -74,15 +73,15 @@ def group_layers(names: Iterable[str]) -> dict[str, list[str]]:
     1
     """
     names = list(names)
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise ValueError(f"the parameter name {twice[0]!r} is given twice; give each name once")
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"the parameter name {twice!r} is given twice; give each name once")
     staged = any(_STAGE.fullmatch(part) for name in names for part in name.split("."))
     groups: dict[str, list[str]] = {}
     places: dict[str, _Place] = {}
     families: dict[str, int] = {}
-    for name in names:
-        layer, rank, indices = _classify(_stripped(name), staged)
+    for name, path in zip(names, _paths(names), strict=True):
+        layer, rank, indices = _classify(path, staged)
         family = families.setdefault(layer if not indices else layer.rsplit(".", len(indices))[0], len(families))
         groups.setdefault(layer, []).append(name)
         places.setdefault(layer, (rank, family, indices))
@@ -140,11 +139,24 @@ def _family(layer: str) -> str:
     return re.sub(r"\d*(\.?\d+)+$", "", layer)
 
 
+def _paths(names: Sequence[str]) -> list[list[str]]:
+    """Names split at the dots, without wrappers, trunks, and an unknown module that holds everything."""
+    paths = [_stripped(name) for name in names]
+    while paths and all(len(path) > 2 and path[0] == paths[0][0] and not path[1].isdigit() for path in paths):
+        if paths[0][0] in _KNOWN or _STAGE.fullmatch(paths[0][0]):
+            break
+        paths = [_without_trunk(path[1:]) for path in paths]
+    return paths
+
+
 def _stripped(name: str) -> list[str]:
-    parts = name.split(".")
-    while len(parts) > 1 and parts[0] in _WRAPPERS:
-        parts = parts[1:]
-    return parts
+    return _without_trunk([part for part in name.split(".") if part not in _WRAPPERS] or [name])
+
+
+def _without_trunk(path: list[str]) -> list[str]:
+    while len(path) > 1 and path[0] in _TRUNKS and not path[1].isdigit() and path[1:] not in (["weight"], ["bias"]):
+        path = path[1:]
+    return path
 
 
 def _classify(parts: Sequence[str], staged: bool) -> tuple[str, int, tuple[int, ...]]:
@@ -155,13 +167,13 @@ def _classify(parts: Sequence[str], staged: bool) -> tuple[str, int, tuple[int, 
     if staged and head in ("conv1", "bn1"):
         return "stem", _ENTRANCE, ()
     for depth, part in enumerate(parts):
-        prefix = "".join(f"{word}." for word in parts[:depth] if word not in _WRAPPERS | {"embeddings"})
+        prefix = "".join(f"{word}." for word in parts[:depth] if word not in _TRUNKS | {"embeddings", "layers"})
         index = _block_indices(parts, depth)
         if index is not None:
             word = part if _STAGE.fullmatch(part) else "blocks"
             return prefix + ".".join([word, *(f"{i:02d}" for i in index)]), _BODY, index
         if part in _TOKENS:
-            return prefix + "tokens", _EARLY, ()
+            return prefix + ("tokens" if depth == len(parts) - 1 else "position"), _EARLY, ()
         if part in _ENTRANCES:
             return prefix + _ENTRANCES[part], _ENTRANCE, ()
         if part in ("wpe", "norm_pre", "ln_pre"):
@@ -170,6 +182,8 @@ def _classify(parts: Sequence[str], staged: bool) -> tuple[str, int, tuple[int, 
             return prefix + "norm", _NORM, ()
         if part in _HEADS and depth == 1:
             return prefix + part, _HEAD, ()
+    if head == "embeddings":
+        return "embed", _ENTRANCE, ()
     if len(parts) > 2 and parts[1].isdigit():  # an unknown list, `net.0.weight`
         return f"{head}.{int(parts[1]):02d}", _BODY, (int(parts[1]),)
     return head, _BODY, ()

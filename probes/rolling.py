@@ -1,11 +1,13 @@
-"""The exact median and median absolute deviation (MAD) of a sliding window, in the unit of its values."""
+"""Sliding windows: the exact median and median absolute deviation (MAD), mean and σ, in the unit of the values."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
-__all__ = ["CONSISTENT", "median", "median_and_mad", "slide"]
+import numpy as np
+
+__all__ = ["CONSISTENT", "median", "median_and_mad", "slide", "trailing_moments"]
 
 CONSISTENT = 1.4826
 """MAD times this estimates the standard deviation of normal values."""
@@ -59,3 +61,34 @@ def slide(window: list[float], ordered: list[float], value: float, size: int) ->
     insort(ordered, value)
     if len(window) > size:
         del ordered[bisect_left(ordered, window.pop(0))]
+
+
+def trailing_moments(
+    history: Sequence[float], values: np.ndarray, size: int, minimum: int
+) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """Mean and population standard deviation of the last `size` values strictly before each value.
+
+    Each window is summed anew, so the result doesn't depend on where a block begins and a huge value leaves no residue.
+
+    Args:
+        history: the values before these, at least the last `size` of them where there were so many.
+        values: f64[n], finite.
+        size: the window.
+        minimum: NaN where fewer values precede.
+
+    Returns:
+        means f64[n], deviations f64[n], and the history for the next call.
+
+    >>> means, deviations, _ = trailing_moments([1.0, 3.0], np.array([9.0, 0.0]), size=2, minimum=2)
+    >>> means.tolist(), deviations.tolist()
+    ([2.0, 6.0], [1.0, 3.0])
+    """
+    joined = np.concatenate([np.array(history, float), values])
+    means, deviations = np.full(len(values), np.nan), np.full(len(values), np.nan)
+    for i in range(len(values)):
+        stop = len(history) + i
+        window = joined[max(0, stop - size) : stop]
+        if len(window) >= minimum:
+            mean = window.sum() / len(window)
+            means[i], deviations[i] = mean, np.sqrt(np.square(window - mean).sum() / len(window))
+    return means, deviations, joined[-size:].tolist()

@@ -187,7 +187,7 @@ class SpikeFinder:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that is remembered, as plain JSON values."""
-        settings = {"detector": self._detector.name, "thresholds": asdict(self._thresholds)}
+        settings = {"detector": self._detector.name, "thresholds": asdict(self._thresholds), "nan": self._nan}
         return settings | {
             "layers": list(self.layers),
             "last_step": self._last_step,
@@ -197,7 +197,7 @@ class SpikeFinder:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a finder with the same layers, detector and thresholds stopped; ValueError if they differ."""
         own = self.state_dict()
-        for key in ("detector", "thresholds", "layers"):
+        for key in ("detector", "thresholds", "nan", "layers"):
             if state[key] != own[key]:
                 raise ValueError(f"the saved state has {key} {state[key]}, this finder {own[key]}; make them the same")
         self._last_step = state["last_step"]

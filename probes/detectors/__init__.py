@@ -8,9 +8,9 @@ many measured steps apart form one event), and one pure function
 
 that takes the next `n` values and what it returned last time (None at the start). The state is explicit and plain JSON:
 nothing else is remembered, so a block of a million values, a million blocks of one, and a run resumed from a checkpoint
-give identical scores. A detector never looks ahead, leaves the state it was given as it is, and flags every non-finite
-value as `NONFINITE` without letting it into its baseline. Grouping flagged steps into events is the business of
-`foreshock.probes.spikes`. To add a detector, add a file.
+give identical scores. A detector never looks ahead, leaves the state it was given as it is, gives every flagged step a
+score (inf if need be, not NaN), and flags every non-finite value as `NONFINITE` without letting it into its baseline.
+Grouping flagged steps into events is the business of `foreshock.probes.grouping`. To add a detector, add a file.
 """
 
 from __future__ import annotations
@@ -54,6 +54,17 @@ class Scores(NamedTuple):
     flags: np.ndarray
     score: np.ndarray
     baseline: np.ndarray
+
+    @staticmethod
+    def blank(values: np.ndarray) -> Scores:
+        """Scores before judging `values`: calm and unknown, but NONFINITE with score inf where a value is not finite.
+
+        >>> Scores.blank(np.array([1.0, np.nan])).flags.sum()
+        np.uint64(3)
+        """
+        broken = ~np.isfinite(values)
+        unknown = np.full(len(values), np.nan)
+        return Scores(np.where(broken, NONFINITE, CALM).astype(np.uint8), np.where(broken, np.inf, np.nan), unknown)
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ class TestDip:
             assert len(find_dips(accuracy)) == len(find_dips(accuracy, queries=10**9)) == found
 
     def test_scatter_widens_the_threshold(self):
-        accuracy = flat() + np.tile([0.02, -0.02], 60)
-        accuracy[60] = 0.5
+        accuracy = flat() + np.random.default_rng(0).uniform(-0.03, 0.03, 120)
+        accuracy[60] = 0.53
         assert find_dips(accuracy) == []
         accuracy[60] = 0.4
         assert only(find_dips(accuracy)).onset_by == 60
@@ -136,8 +136,8 @@ class TestNoDip:
 class TestPool:
     def test_finds_a_dip_that_single_evaluations_cannot(self):
         curve = flat(800)
-        curve[400:416] -= 0.1
-        accuracy = noisy(curve, 256, seed=3)
+        curve[400:416] -= 0.06
+        accuracy = noisy(curve, 256, seed=1)
         assert find_dips(accuracy, queries=256) == []
         dip = only(find_dips(accuracy, queries=256, pool=8))
         assert dip.onset_after <= 399 < dip.onset_by

@@ -131,7 +131,7 @@ def test_steps_must_increase(tmp_path, step):
 )
 def test_a_row_that_does_not_fit_is_refused_whole(tmp_path, values):
     with TraceWriter(tmp_path / "a", layers=LAYERS) as writer:
-        with pytest.raises(ValueError, match="takes|name of a scalar"):
+        with pytest.raises(ValueError, match=r"takes|name of a scalar"):
             writer.append(0, values)
         writer.append(0, {"lr": 0.5})
     trace = open_trace(tmp_path / "a")
@@ -178,9 +178,13 @@ def test_events_and_meta_are_committed_without_rows(tmp_path):
 
 
 def test_an_exception_closes_as_failed_and_passes_on(tmp_path):
-    with pytest.raises(RuntimeError, match="boom"), TraceWriter(tmp_path / "a", layers=LAYERS) as writer:
-        writer.append(0, {"loss": 1.0})
-        raise RuntimeError("boom\nand more")
+    def train():
+        with TraceWriter(tmp_path / "a", layers=LAYERS) as writer:
+            writer.append(0, {"loss": 1.0})
+            raise RuntimeError("boom\nand more")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        train()
     trace = open_trace(tmp_path / "a")
     assert (trace.status, trace.message, len(trace)) == ("failed", "RuntimeError: boom", 1)
 
@@ -241,9 +245,9 @@ def test_resume_drops_the_rows_from_there_on(tmp_path, at):
 
 def test_resume_refuses_other_layers_and_a_trace_that_is_not_there(tmp_path):
     write(tmp_path / "a")
-    with pytest.raises(ValueError, match="other layers.*'head'"):
+    with pytest.raises(ValueError, match=r"other layers.*'head'"):
         TraceWriter(tmp_path / "a", layers=["patch_embed", "blocks.00", "head"], resume_at=3)
-    with pytest.raises(TraceNotFoundError, match="nothing|no trace"):
+    with pytest.raises(TraceNotFoundError, match="no trace"):
         TraceWriter(tmp_path / "b", layers=LAYERS, resume_at=3)
     assert not (tmp_path / "b").exists()
     assert len(open_trace(tmp_path / "a")) == 10
@@ -274,9 +278,9 @@ def test_reading_ranges_and_steps(tmp_path):
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path):
     trace = write(tmp_path / "a")
-    with pytest.raises(UnknownSeriesError, match="did you mean 'grad_norm'.*grad_norm, loss"):
+    with pytest.raises(UnknownSeriesError, match=r"did you mean 'grad_norm'.*grad_norm, loss"):
         trace["grad_nrm"]
-    with pytest.raises(UnknownSeriesError, match="layer 'head'.*patch_embed, blocks.00, norm"):
+    with pytest.raises(UnknownSeriesError, match=r"layer 'head'.*patch_embed, blocks.00, norm"):
         trace.read("grad_norm", layer="head")
     with pytest.raises(UnknownSeriesError):
         trace.overview("nothing")

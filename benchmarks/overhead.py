@@ -107,7 +107,10 @@ def main() -> None:
             times = {recorded: training.step(recorded) for recorded in order}
             pairs.append((times[False], times[True]))
         inside = training.recorder.seconds / (training.steps - first)
+        features = training.model(training.images).detach()
         with Ops() as ops:
+            if training.knn is not None:
+                training.knn.feed(features, training.labels)
             training.recorder.observe(training.steps, loss=torch.ones((), device=options.device), lr=1e-4)
         norms = []  # the sensor alone, back to back
         for _ in range(50):

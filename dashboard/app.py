@@ -18,6 +18,7 @@ from typing import Any
 
 import uvicorn
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update, set_props
+from fastapi import FastAPI
 
 from .follow import Runs
 from .guard import Guard, Tidy, allowed_hosts
@@ -43,6 +44,7 @@ def create_app(root: str | Path, *, host: str = "127.0.0.1") -> Dash:
     runs = Runs(root)
     app = Dash(
         __name__,
+        server=FastAPI(docs_url=None, redoc_url=None, openapi_url=None),  # type: ignore[arg-type]  # no foreign scripts
         backend="fastapi",
         websocket_callbacks=False,  # only the stream is: the rest must work where no websocket does
         websocket_inactivity_timeout=0,

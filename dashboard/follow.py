@@ -96,11 +96,13 @@ class Follower:
         if self._finder is None:
             self._finder = SpikeFinder(trace.layers, warmup_steps=_warmup(trace))
         deadline = time.monotonic() + BUDGET_S
-        while self._fed < len(trace) and time.monotonic() < deadline:
+        while self._fed < len(trace):
             stop = min(len(trace), self._fed + CHUNK_ROWS)
             values = trace.read("grad_norm", start=self._fed, stop=stop)
             self._closed += self._finder.update(trace.steps[self._fed : stop], values)
             self._fed = stop
+            if time.monotonic() >= deadline:
+                break
 
     def _found(self) -> list[Spike]:
         under_way = self._finder.open_events() if self._finder is not None else []

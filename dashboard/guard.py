@@ -123,12 +123,10 @@ class Tidy:
             data = json.loads(body)
         except (ValueError, RecursionError):
             return "The request is not JSON."
-        if not isinstance(data, dict) or data.get("output") not in self._known():
+        output = data.get("output") if isinstance(data, dict) else None
+        if not isinstance(output, str) or output not in self._callbacks:
             return "The request names no callback of this page."
         return None if _well_formed(data) else "The request's inputs are not a list of id, property and value."
-
-    def _known(self) -> Iterable[str]:
-        return self._callbacks.keys()
 
 
 async def _body(receive: Receive) -> bytes | None:

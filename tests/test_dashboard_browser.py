@@ -107,8 +107,8 @@ def test_a_run_that_appears(browser: Any, root: Path) -> None:
         browser.get(address)
         wait_for(lambda: browser.execute_script("return !document.querySelector('#no-runs')?.hidden"), "no runs yet")
         assert "No runs yet" in text(browser, "#no-runs")
-        synthetic.write_run(root / "first", synthetic.make(300, 4, planted=(synthetic.Planted(200, 6.0),)))
-        wait_for(lambda: last_x(browser, "patch_projection") > 250, "the new run is shown")
+        synthetic.write_run(root / "first", synthetic.make(400, 4, planted=(synthetic.Planted(300, 6.0),)))
+        wait_for(lambda: last_x(browser, "patch_projection") > 350, "the new run is shown")
         wait_for(lambda: "finished" in text(browser, "#badge"), "its state is shown")
         assert "All quiet" not in text(browser, "#headline")
 

@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 from foreshock.traces import TraceWriter, open_trace
-from foreshock.traces.errors import TraceChangedError, TraceNotFoundError
+from foreshock.traces.errors import TraceChangedError, TraceLockedError, TraceNotFoundError
 
 LAYERS = [f"blocks.{i:02d}" for i in range(7)]
 
@@ -176,6 +176,8 @@ def test_a_killed_writer_keeps_no_lock_even_if_its_data_loader_worker_lives_on(t
     writer = processes.Process(target=write_with_a_forked_worker, args=(str(path), send), daemon=True)
     writer.start()
     worker = receive.recv()
+    with pytest.raises(TraceLockedError, match=f"another process .pid {writer.pid}"):
+        TraceWriter(path, layers=LAYERS, resume_at=0)
     writer.kill()
     writer.join()
     os.kill(worker, 0)  # still there

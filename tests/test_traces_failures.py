@@ -307,6 +307,8 @@ def test_a_foreign_store_is_told_apart_and_never_overwritten(tmp_path):
         open_trace(tmp_path / "c")
     with pytest.raises(TraceForeignError):
         TraceWriter(tmp_path / "b", layers=LAYERS, overwrite=True)
+    with pytest.raises(TraceForeignError, match="format 2"):
+        TraceWriter(tmp_path / "c", layers=LAYERS)
     assert zarr.open_array(tmp_path / "b", mode="r").shape == (3,)
 
 

@@ -48,7 +48,7 @@ def test_rows_come_back_as_they_went_in(tmp_path):
 
 
 def test_append_and_extend_and_both_threads_write_the_same(tmp_path):
-    steps = np.arange(2600)
+    steps = np.arange(1100)
     with TraceWriter(tmp_path / "b", layers=LAYERS, background=False, flush_rows=7) as writer:
         for part in np.array_split(steps, 11):
             writer.extend(part, {"grad_norm": norms(part), "loss": 1 / (part + 1)})
@@ -241,6 +241,20 @@ def test_resume_drops_the_rows_from_there_on(tmp_path, at):
     if at < 2500:
         with pytest.raises(TraceChangedError):
             old.read("grad_norm")
+
+
+def test_resume_removes_chunks_that_no_commit_has_claimed(tmp_path):
+    """A writer may be killed after it wrote chunks for new scalars, and before the commit that names them."""
+    write(tmp_path / "a", range(1500))
+    with TraceWriter(tmp_path / "b", layers=LAYERS) as writer:
+        writer.extend(np.arange(1500), {f"s{i}": np.ones(1500) for i in range(40)})
+    (tmp_path / "a" / "scalars" / "c" / "1").mkdir()
+    left = tmp_path / "a" / "scalars" / "c" / "1" / "0"
+    left.write_bytes((tmp_path / "b" / "scalars" / "c" / "1" / "0").read_bytes())
+    with TraceWriter(tmp_path / "a", layers=LAYERS, resume_at=1500) as writer:
+        assert not left.exists()
+        writer.append(1500, {f"s{i}": 2.0 for i in range(40)})
+    assert np.isnan(open_trace(tmp_path / "a")["s39"][:1500]).all()
 
 
 def test_resume_refuses_other_layers_and_a_trace_that_is_not_there(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 from .arrays import GrowingArray, SeriesArrays
 from .documents import encode, group_document, root_document
 from .errors import TraceCorruptError
+from .lock import LOCK_NAME
 from .record import Record, parse_root
 from .rows import RowBlock
 from .schema import LEVELS, SCALAR_CHUNK, SCALARS, SERIES_CHUNK, STEP_CHUNK, Series
@@ -86,11 +87,15 @@ class TraceFiles:
             array.settled()
 
     def remove_chunks_beyond(self) -> None:
-        """Delete the chunks behind the present length, which a truncation left."""
+        """Delete the chunks behind the committed shapes, which a truncation or a killed writer left."""
         for array in self.arrays:
-            chunks = -(-array.length // array.chunks[-1])
-            for file in (self.path / array.path / "c").rglob("*"):
-                if file.is_file() and file.name.isdigit() and int(file.name) >= chunks:
+            folder = self.path / array.path / "c"
+            grid = [max(1, -(-size // chunk)) for size, chunk in zip(array.lead, array.chunks, strict=False)]
+            grid.append(-(-array.length // array.chunks[-1]))
+            for file in folder.rglob("*"):
+                number = file.relative_to(folder).parts
+                ours = file.is_file() and len(number) == len(grid) and all(part.isdigit() for part in number)
+                if ours and any(int(part) >= count for part, count in zip(number, grid, strict=True)):
                     file.unlink()
 
     def _members(self) -> dict[str, dict[str, Any]]:
@@ -126,14 +131,24 @@ def trace_at(path: Path) -> Record | None:
 
 
 def remove_trace(path: Path, series: Iterable[str]) -> None:
-    """Delete the trace at `path`, root first, so that no reader meets half of it; other files in the folder stay."""
+    """Delete the trace at `path`, root first, so that no reader meets half of it.
+
+    Other files in the folder stay, and so does `step/`, which holds the lock.
+    """
     (path / ROOT).unlink(missing_ok=True)
     (path / PARTIAL).unlink(missing_ok=True)
     for name in {"step", "scalars", "overview", *series}:
         folder = path / name
-        if name != "step" and (folder / ROOT).is_file() and not folder.is_symlink():
-            shutil.rmtree(folder)
-    shutil.rmtree(path / "step" / "c", ignore_errors=True)  # the lock stays in step/
+        if not (folder / ROOT).is_file() or folder.is_symlink():
+            continue
+        # The document goes last, so that a kill in between leaves a folder that the next try still knows as ours.
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == ROOT):
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry != path / LOCK_NAME:
+                entry.unlink()
+        if name != "step":
+            folder.rmdir()
 
 
 def remove_partials(files: TraceFiles) -> None:

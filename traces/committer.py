@@ -61,6 +61,11 @@ class Committer:
         """How many rows are not handed to the disk yet; call with `changed` held."""
         return self._block.rows + sum(block.rows for block in self._queue)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still runs, and may write."""
+        return self._thread is not None and self._thread.is_alive()
+
     def room(self) -> RowBlock:
         """Return the block that the next row goes into; call with `changed` held."""
         full = not self._block.room
@@ -119,7 +124,7 @@ class Committer:
             self.changed.notify_all()
         if self._thread:
             self._thread.join(2 * _PATIENCE)
-            if self._thread.is_alive():
+            if self.alive:
                 self.failure = TimeoutError("the disk doesn't answer")
                 return False
         self._files.attributes.update(status=status, message=message)
@@ -166,7 +171,8 @@ class Committer:
                 break
             self._attempt(blocks, attributes, self._files.commit)
             if self.failure is None:
-                self._gap = None
+                with self.changed:
+                    self._gap = None
             if self.failure or not failed_before:
                 break
             _log.warning("the trace %s is written again", self._files.path)

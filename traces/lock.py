@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -49,6 +50,9 @@ class WriterLock:
                 if fcntl:
                     fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    os.close(self._fd)
+                    raise  # a file system without locks, say: not another writer
                 owner = os.read(self._fd, 32).decode(errors="replace").strip() or "unknown"
                 os.close(self._fd)
                 raise TraceLockedError(

@@ -12,7 +12,7 @@ import numpy as np
 from .arrays import GrowingArray, SeriesArrays
 from .commit import ROOT, TraceFiles, remove_partials, remove_trace, trace_at
 from .documents import plain
-from .errors import TraceExistsError, TraceNotFoundError, TraceVersionError
+from .errors import TraceExistsError, TraceForeignError, TraceNotFoundError, TraceVersionError
 from .schema import FORMAT, FORMAT_VERSION, LEVELS, Series
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def check_place(path: Path, resume_at: int | None, overwrite: bool) -> None:
         raise ValueError(f"both overwrite and resume_at={resume_at} were given; choose one")
     if path.exists() and not path.is_dir():
         raise TraceExistsError(f"{path} is a file; choose the path of a folder")
+    if any((path / name).exists() for name in (".zgroup", ".zarray")):
+        raise TraceForeignError(f"{path} holds a zarr store of format 2, not a trace; choose another path")
     there = trace_at(path) is not None or (path / ROOT).exists()
     if there and resume_at is None and not overwrite:
         raise TraceExistsError(
@@ -56,7 +58,6 @@ def begin(
     names = [one.name for one in series]
     if len(set(names)) < len(names):
         raise ValueError(f"series names {names} hold one twice; give each series once")
-    remove_trace(path, (*(old.series if old else ()), *names))
     attributes = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -74,6 +75,7 @@ def begin(
     }
     files = TraceFiles(path, layers, [one for one in series if one.per_layer], attributes)
     files.add_scalars([one.name for one in series if not one.per_layer])
+    remove_trace(path, (*(old.series if old else ()), *names))
     files.create()
     return files
 

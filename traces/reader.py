@@ -51,6 +51,24 @@ class Trace:
 
     Reading raises TraceChangedError once the run was restarted from an earlier step: the rows of this snapshot
     may then be gone. Names of series and scalars are in `series` and `scalars`, all attributes in `attrs`.
+
+    >>> import tempfile
+    >>> from foreshock.traces import TraceWriter
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> writer = TraceWriter(folder.name + "/a", layers=["patch_embed", "norm"])
+    >>> writer.extend(np.arange(0, 50_000, 10), {"loss": np.where(np.arange(5000) == 777, 9.0, 1.0)})
+    >>> writer.close()
+    >>> trace = open_trace(folder.name + "/a")
+    >>> trace.steps[-1].item(), trace.read("loss", start=776, stop=779).tolist(), trace.rows(95, 120)
+    (49990, [1.0, 9.0, 1.0], slice(10, 13, None))
+    >>> trace.since(49_970).steps.tolist(), sum(len(rows) for rows in trace.follow(after=40_000))
+    ([49980, 49990], 999)
+    >>> cells = trace.overview("loss", columns=100)
+    >>> len(cells.max), cells.max.max().item(), cells.rows[0].item(), cells.first[cells.max.argmax()].item()
+    (79, 9.0, 64, 7680)
+    >>> trace.to_xarray()["loss"].sel(step=7770).item(), len(trace.refresh())
+    (9.0, 5000)
+    >>> folder.cleanup()
     """
 
     def __init__(self, snapshot: Snapshot, known_steps: np.ndarray | None = None) -> None:
@@ -159,9 +177,11 @@ class Trace:
         """Yield the rows after step `after` (None: from the beginning), then new ones until the run has ended.
 
         Looks every `poll` seconds, and gives up when nothing new came for `timeout` seconds. When the run is
-        restarted from an earlier step, the rows begin anew with another `generation`.
+        restarted from an earlier step, the rows begin anew with another `generation`. Raises TraceNotFoundError if
+        the trace is deleted.
         """
-        trace, row, waited = self, self.rows(after).start if after is None else self.rows(after + 1).start, 0.0
+        trace, waited = self, 0.0
+        row = 0 if after is None else self.rows(after + 1).start
         while True:
             try:
                 while row < len(trace):

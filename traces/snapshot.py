@@ -105,6 +105,8 @@ class Snapshot:
                 self._arrays[path] = zarr.open_array(self.store, path=path, mode="r", zarr_format=3)
             rows = () if row is None else (row,)
             data = np.asarray(self._arrays[path][(..., *rows, slice(start, stop))])
+        except MemoryError:
+            raise  # the request is too large for this machine; nothing is wrong with the trace
         except Exception as error:
             self.check_unchanged()
             if isinstance(error, TraceError):

@@ -110,11 +110,11 @@ class TraceWriter:
             self._check_next(step)
             block = self._committer.room()
             try:
+                block.steps[block.rows] = step
                 self._layout.fill(block, values)
             except BaseException:
                 block.clear_row()
                 raise
-            block.steps[block.rows] = step
             block.rows += 1
             self._last_step = step
 
@@ -181,7 +181,8 @@ class TraceWriter:
         self._closed = True
         atexit.unregister(self._flush_at_exit)
         done = self._committer.stop(status, message)
-        self._lock.release()
+        if not self._committer.alive:
+            self._lock.release()
         if not done:
             error = self._committer.failure
             raise TraceWriteError(

@@ -56,7 +56,7 @@ def grid(rows: int, columns: int, window: slice | None = None, *, since: int = 0
     width = width_for(rows, columns)
     if window is None or since:
         return Grid(_pieces((since // width * width, rows, width)), width)
-    low = max(0, window.start // width * width)
+    low = min(rows, max(0, window.start // width * width))
     high = max(low, min(rows, -(-window.stop // width) * width))
     return Grid(_pieces((0, low, width), (low, high, width_for(high - low, columns)), (high, rows, width)), width)
 
@@ -149,7 +149,8 @@ def baseline(mean: NDArray[np.float64], width: int, *, at: int = 0) -> NDArray[n
     1.0
     """
     reach, hop = _reach(width)
-    assert at % hop == 0 and (at == 0 or at >= YOUNG_COLUMNS), "a tail starts at a hop, past the young columns"
+    assert at % hop == 0, "a tail starts at a hop"
+    assert at == 0 or at >= YOUNG_COLUMNS, "a tail starts past the young columns"
     result = np.empty(mean.shape)
     for begin in range(0, mean.shape[-1], hop):
         young = at + begin < YOUNG_COLUMNS

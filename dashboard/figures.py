@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from .theme import faint
 from .view import View, numbers
 
-MARGIN = {"l": 88, "r": 16, "t": 10, "b": 46, "autoexpand": False}  # the same left and right everywhere: the step axes stand in line
+# Left and right are the same everywhere and never give way, so that the step axes stand in line.
+MARGIN = {"l": 88, "r": 16, "t": 10, "b": 46, "autoexpand": False}
 COLUMNS = "columns"  # the `meta` of a trace that grows with the run
 
 
@@ -96,4 +97,5 @@ def markers(x: Sequence[float], y: Sequence[float | None], colour: str, symbol: 
 
 
 def finite(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where there is a number, also in an array of integers."""
     return np.isfinite(np.asarray(values, dtype=np.float64))

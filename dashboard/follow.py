@@ -1,8 +1,8 @@
-"""A run under a live reader: its newest commit, its spikes found incrementally, and its state, shared by all browsers."""
+"""A run under a live reader: its newest commit, its spikes found as rows come, its state; shared by all browsers."""
 
 from __future__ import annotations
 
-__all__ = ["Follower", "Snapshot", "Runs"]
+__all__ = ["Follower", "Runs", "Snapshot"]
 
 import threading
 import time
@@ -39,6 +39,7 @@ class Snapshot:
 
     @property
     def rows(self) -> int:
+        """How many steps there are to read."""
         return 0 if self.trace is None else len(self.trace)
 
 

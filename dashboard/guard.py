@@ -49,6 +49,7 @@ class Guard:
         self._hosts = frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request in, or refuse it."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -96,6 +97,7 @@ class Tidy:
         self._callbacks = callbacks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its body, or answer it here."""
         if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(_CALLBACKS):
             await self._app(scope, receive, send)
             return

@@ -19,7 +19,9 @@ ROSE = 1.5  # a layer has risen when it is this many times its normal
 
 @dataclass(frozen=True)
 class Neighbours:
-    """`offsets` i64[m] steps from the onset; `ratio` f64[L, m]; per layer `onset` and `peak` (offsets, NaN: no rise)."""
+    """`offsets` i64[m] steps from the onset; `ratio` f64[L, m]; f64[L] `onset`, `peak` (offsets) and `height` (ratio),
+    NaN where the layer did not rise.
+    """
 
     layer: str
     step: int
@@ -32,6 +34,7 @@ class Neighbours:
 
     @property
     def rose(self) -> NDArray[np.bool_]:
+        """Which layers reached 1.5 times their normal."""
         return np.isfinite(self.onset)
 
     @property

@@ -24,7 +24,7 @@ STATES = {
     "broken": ("red", "The run cannot be read."),
 }
 
-_CONFIG = {
+_CONFIG: Any = {
     "displaylogo": False,
     "responsive": True,
     "doubleClick": "autosize",
@@ -32,6 +32,14 @@ _CONFIG = {
     "modeBarButtons": [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],  # none that uploads
     "toImageButtonOptions": {"format": "svg"},
 }
+
+
+_HIDDEN: dict[str, Any] = {"aria-hidden": "true"}
+_POLITE: dict[str, Any] = {"aria-live": "polite"}
+
+
+def _labelled(label: str) -> dict[str, Any]:
+    return {"aria-label": label}
 
 
 def page(names: Sequence[str], root: str) -> dmc.MantineProvider:
@@ -72,7 +80,7 @@ def _state() -> list[Any]:
         dcc.Store(id="schemes", data=SCHEMES),
         dcc.Interval(id="clock", interval=1000),
         dcc.Interval(id="listing", interval=5000),
-        html.Div(id="announce", role="status", className="fs-unseen", **{"aria-live": "polite"}),
+        html.Div(id="announce", role="status", className="fs-unseen", **_POLITE),
     ]
 
 
@@ -92,24 +100,23 @@ def _header(names: Sequence[str]) -> html.Header:
         size="sm",
         className="fs-picker",
         attributes={"input": {"aria-label": "Run"}},
-        comboboxProps={"transitionProps": {"duration": 0}},
     )
     controls = [
         dmc.Button("Whole run", id="whole", variant="default", size="xs", disabled=True),
         dmc.Button("Pause", id="pause", variant="default", size="xs"),
         dmc.ColorSchemeToggle(
-            lightIcon=html.Span("☀", **{"aria-hidden": "true"}),
-            darkIcon=html.Span("☾", **{"aria-hidden": "true"}),
+            lightIcon=html.Span("☀", **_HIDDEN),
+            darkIcon=html.Span("☾", **_HIDDEN),
             size="md",
             variant="default",
             id="toggle",
-            **{"aria-label": "Switch between light and dark"},
+            **_labelled("Switch between light and dark"),
         ),
     ]
     return html.Header(
         [
             html.Div(
-                [html.Span(className="fs-mark", **{"aria-hidden": "true"}), html.Span("foreshock")],
+                [html.Span(className="fs-mark", **_HIDDEN), html.Span("foreshock")],
                 className="fs-brand",
             ),
             picker,
@@ -133,14 +140,14 @@ def _summary() -> html.Section:
             html.P(id="detail", className="fs-detail"),
         ],
         className="fs-summary",
-        **{"aria-label": "Summary"},
+        **_labelled("Summary"),
     )
 
 
 def _no_runs(root: str) -> html.Section:
     return html.Section(
         [
-            html.Div(className="fs-mark fs-mark-large", **{"aria-hidden": "true"}),
+            html.Div(className="fs-mark fs-mark-large", **_HIDDEN),
             html.H1("No runs yet", className="fs-headline"),
             html.P(["Nothing under ", html.Code(root), " is a trace. Start a run, and it appears here by itself:"]),
             html.Pre("foreshock train --trace runs/first"),
@@ -161,11 +168,11 @@ def _card(name: str, panel: Panel) -> html.Section:
             style={"height": f"{panel.HEIGHT}px"},
             figure={"data": [], "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}}},
         )
-        inside.append(html.Div(graph, **{"aria-hidden": "true"}))  # the words below say it
+        inside.append(html.Div(graph, **_HIDDEN))  # the words below say it
     spoken = "fs-words" if panel.PLACE == "side" and panel.HEIGHT else "fs-unseen"
     inside.append(html.P(id={"type": "words", "name": name}, className=spoken))
     inside.append(html.Div(id={"type": "tables", "name": name}))
-    return html.Section(inside, className="fs-card", id=f"card-{name}", **{"aria-label": panel.TITLE})
+    return html.Section(inside, className="fs-card", id=f"card-{name}", **_labelled(panel.TITLE))
 
 
 def tables(drawn: Sequence[Table]) -> list[html.Div]:
@@ -187,7 +194,8 @@ def _table(table: Table) -> html.Div:
 def _row(cells: Sequence[str], key: str) -> html.Tr:
     first: Any = cells[0]
     if key:
-        label = {"aria-label": f"Show the spike at step {cells[0]}"}
-        first = html.Button(cells[0], type="button", **{"data-spike": key}, **label)
+        told: dict[str, Any] = {"data-spike": key, **_labelled(f"Show the spike at step {cells[0]}")}
+        first = html.Button(cells[0], type="button", **told)
     rest = [html.Td(cell) for cell in cells[1:]]
-    return html.Tr([html.Th(first, scope="row"), *rest], **({"data-row": key} if key else {}))
+    opens: dict[str, Any] = {"data-row": key} if key else {}
+    return html.Tr([html.Th(first, scope="row"), *rest], **opens)

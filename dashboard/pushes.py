@@ -44,7 +44,7 @@ class Cursor:
         if not isinstance(data, Mapping):
             return None
         kinds = {name: type(value) for name, value in asdict(cls()).items()}
-        values = {name: data.get(name) for name in kinds}
+        values: dict[str, Any] = {name: data.get(name) for name in kinds}
         fine = all(type(values[name]) is kind for name, kind in kinds.items())
         return cls(**values) if fine and values["width"] > 0 and values["rows"] >= 0 else None
 

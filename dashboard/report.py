@@ -18,11 +18,11 @@ from ..traces.reader import Trace
 from .figures import extent
 from .panels import panels
 from .theme import SCHEMES
-from .view import Drawn, Table, View, key_of, look
+from .view import Drawn, Episode, Table, View, key_of, look
 from .words import about_focus, about_spike, counts, headline
 
 COLUMNS = 1600  # a report has no server to ask for a finer picture
-CLOSE_UPS = 12  # spikes shown close up: those before a dip, then the strongest
+CLOSE_UPS = 12
 
 _ASSETS = Path(__file__).parent / "assets"
 
@@ -58,7 +58,8 @@ def _document(trace: Trace, view: View) -> str:
     parts = {
         "title": escape(f"{view.run} – foreshock"),
         "css": (_ASSETS / "foreshock.css").read_text(encoding="utf-8"),
-        "head": f"<h1 class='fs-headline'>{escape(headline(view))}</h1><p class='fs-detail'>{escape(_detail(trace, view))}</p>",
+        "headline": escape(headline(view)),
+        "detail": escape(_detail(trace, view)),
         "main": "".join(_card(name, drawn[name], view) for name, panel in panels().items() if panel.PLACE == "main"),
         "side": "".join(_card(name, drawn[name], view) for name, panel in panels().items() if panel.PLACE != "main"),
         "about": _about(trace),
@@ -72,10 +73,14 @@ def _document(trace: Trace, view: View) -> str:
 
 
 def _worth(view: View) -> list[Spike]:
-    """The spikes to show close up, best first: one a dip, then the strongest of each episode."""
-    before = [pair.spike for pair in sorted(view.pairs, key=lambda pair: (-pair.dip.depth, -pair.lag))]
-    strongest = sorted((episode.first for episode in view.episodes), key=lambda spike: -spike.ratio)
-    return list({key_of(spike): spike for spike in [*before[:CLOSE_UPS], *strongest]}.values())[:CLOSE_UPS]
+    """The spikes to show close up, the first of each episode: those before the deepest dips, then the strongest."""
+    depth = {pair.spike: pair.dip.depth for pair in sorted(view.pairs, key=lambda pair: pair.dip.depth)}
+
+    def rank(episode: Episode) -> tuple[float, float]:
+        return max(depth.get(spike, 0.0) for spike in episode.spikes), episode.strongest.ratio
+
+    best = sorted(view.episodes, key=rank, reverse=True)
+    return [episode.first for episode in best[:CLOSE_UPS]]
 
 
 def _close_up(trace: Trace, view: View, spike: Spike) -> Drawn:
@@ -91,7 +96,9 @@ def _detail(trace: Trace, view: View) -> str:
 
 def _card(name: str, drawn: Drawn, view: View) -> str:
     panel = panels()[name]
-    inside = f"<div class='fs-title'><h2>{escape(panel.TITLE)}</h2><span class='fs-help'>{escape(panel.HELP)}</span></div>"
+    inside = (
+        f"<div class='fs-title'><h2>{escape(panel.TITLE)}</h2><span class='fs-help'>{escape(panel.HELP)}</span></div>"
+    )
     if name == "neighbourhood" and view.spikes:
         inside += _chooser(view)
     if panel.HEIGHT:
@@ -140,7 +147,8 @@ _PAGE = """<!DOCTYPE html>
 <head>
 <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none';
+style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:">
 <title>{title}</title><style>{css}</style>
 <script>
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -150,8 +158,10 @@ document.documentElement.dataset.mantineColorScheme = dark.matches ? "dark" : "l
 <body>
 <header class="fs-header"><div class="fs-brand"><span class="fs-mark" aria-hidden="true"></span>foreshock</div>
 <div class="fs-status">{run}</div>
-<div class="fs-controls"><button id="whole" type="button" disabled>Whole run</button><button id="toggle" type="button">Light or dark</button></div></header>
-<main id="content"><section class="fs-summary" aria-label="Summary">{head}</section>
+<div class="fs-controls"><button id="whole" type="button" disabled>Whole run</button>
+<button id="toggle" type="button">Light or dark</button></div></header>
+<main id="content"><section class="fs-summary" aria-label="Summary"><h1 class="fs-headline">{headline}</h1>
+<p class="fs-detail">{detail}</p></section>
 <div class="fs-grid"><div class="fs-column">{main}</div><div class="fs-column">{side}{about}</div></div></main>
 <script type="application/json" id="data">{data}</script>
 <script>{plotly}</script><script>{own}</script><script>{start}</script>

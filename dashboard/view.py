@@ -35,14 +35,17 @@ class Episode:
 
     @property
     def first(self) -> Spike:
+        """The earliest spike, of the shallowest layer if several began at once."""
         return self.spikes[0]
 
     @property
     def strongest(self) -> Spike:
+        """The spike of the highest ratio."""
         return max(self.spikes, key=_strength)
 
     @property
     def layers(self) -> int:
+        """How many layers spiked."""
         return len({spike.layer for spike in self.spikes})
 
 
@@ -92,6 +95,7 @@ class View:
 
     @cached_property
     def episodes(self) -> list[Episode]:
+        """The spikes, those of several layers that belong together as one."""
         return episodes(self.spikes, self.layers)
 
     @property
@@ -103,10 +107,12 @@ class View:
         return tuple(dict.fromkeys(picked))
 
     def spikes_of(self, layer: str) -> list[Spike]:
+        """The spikes of one layer by their peaks; of very many, the strongest."""
         found = [spike for spike in self.spikes if spike.layer == layer]
         return sorted(sorted(found, key=_strength)[-SPIKES_SHOWN:], key=lambda spike: spike.peak)
 
     def measured(self, name: str) -> bool:
+        """Whether the run records the scalar `name`."""
         return name in self.columns.scalars
 
 

@@ -59,7 +59,7 @@ def served(root: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-c", SERVE, str(root), str(port)])
+    server = subprocess.Popen([sys.executable, "-c", SERVE, str(root), str(port)])  # noqa: S603
     try:
         address = f"http://127.0.0.1:{port}/"
         for _ in range(200):
@@ -95,6 +95,7 @@ def capture(driver: webdriver.Chrome, address: str, scheme: str, *, whole: bool 
 
 
 def main() -> None:
+    """Parse the command line and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("run")

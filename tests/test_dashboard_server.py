@@ -138,7 +138,9 @@ def test_wrong_types_get_a_clean_answer(client: TestClient, want: object) -> Non
     assert "Traceback" not in answer.text
 
 
-@pytest.mark.parametrize("spike", ["nonsense", "patch_embed@", "patch_embed@-3", "@5", "patch_embed@9e9", 7, ["a"], "x" * 500])
+@pytest.mark.parametrize(
+    "spike", ["nonsense", "patch_embed@", "patch_embed@-3", "@5", "patch_embed@9e9", 7, ["a"], "x" * 500]
+)
 def test_a_spike_that_is_none_is_said_to_be_none(client: TestClient, spike: object) -> None:
     body = {
         "output": "focus.data",
@@ -230,7 +232,9 @@ def test_the_socket_sends_only_the_tail(tmp_path: Path) -> None:
         assert message["figures"]["heatmap"]["layout"] is None
 
 
-@pytest.mark.parametrize("data", [None, 5, {"run": "../secret", "page": "p"}, {"run": "demo"}, {"run": "demo", "page": 3}])
+@pytest.mark.parametrize(
+    "data", [None, 5, {"run": "../secret", "page": "p"}, {"run": "demo"}, {"run": "demo", "page": 3}]
+)
 def test_a_stream_for_nothing_ends_at_once(client: TestClient, data: object) -> None:
     with client.websocket_connect("/_dash-ws-callback", headers={"origin": ORIGIN, "host": HOST}) as socket:
         attach(socket, stream_id(client), data)

@@ -14,7 +14,10 @@ from ..view import Drawn, View, key_of, numbers
 from ..words import times
 
 TITLE = "All layers"
-HELP = "Every pixel is the highest value of its steps, so a spike of a single step shows at any zoom. Rings: where spikes begin; click one, or any cell. Grey: not measured (frozen)."
+HELP = (
+    "Every pixel is the highest value of its steps, so a spike of a single step shows at any zoom. Rings: "
+    "where spikes begin; click one, or any cell. Grey: not measured (frozen)."
+)
 ORDER = 30
 PLACE = "main"
 HEIGHT = 340
@@ -130,5 +133,6 @@ def _words(view: View) -> str:
         return "No layer has a gradient norm."
     where = np.unravel_index(np.argmax(np.where(finite(high), high, -1)), high.shape)
     step = view.columns.first[where[1]]
-    text = f"{len(view.layers)} layers; the highest value is {times(float(high[where]))} in {view.layers[where[0]]} at step {step:,}."
+    top = f"{times(float(high[where]))} in {view.layers[where[0]]} at step {step:,}"
+    text = f"{len(view.layers)} layers; the highest value is {top}."
     return text + (f" Not measured: {', '.join(frozen)}." if frozen else "")

@@ -9,7 +9,10 @@ from ..view import Drawn, View
 from ..words import about_dip
 
 TITLE = "kNN accuracy"
-HELP = "Images whose nearest neighbours in feature space vote for the right class, with the 95 % binomial error of an evaluation. Shaded: a dip, until it has recovered."
+HELP = (
+    "Images whose nearest neighbours in feature space vote for the right class, with the 95 % binomial error "
+    "of an evaluation. Shaded: a dip, until it has recovered."
+)
 ORDER = 10
 PLACE = "main"
 HEIGHT = 230

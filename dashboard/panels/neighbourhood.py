@@ -14,7 +14,10 @@ from ..words import about_focus, times
 from .heatmap import short
 
 TITLE = "Around one spike"
-HELP = "One line a layer, the first on top; a dot where it has risen to half of its own log peak. Dots that lean right: deeper layers follow later."
+HELP = (
+    "One line a layer, the first on top; a dot where it has risen to half of its own log peak. Dots that lean "
+    "right: deeper layers follow later."
+)
 ORDER = 50
 PLACE = "side"
 HEIGHT = 460

@@ -12,7 +12,10 @@ from ..view import Drawn, View, key_of, numbers
 from ..words import about_dip, about_spike, times
 
 TITLE = "First layer against deeper ones"
-HELP = "Gradient norm relative to each layer's normal, the median of the 256 steps before. Click a triangle, a spike, to see every layer around it; a dotted thread leads to the dip that follows."
+HELP = (
+    "Gradient norm relative to each layer's normal, the median of the 256 steps before. Click a triangle, a "
+    "spike, to see every layer around it; a dotted thread leads to the dip that follows."
+)
 ORDER = 20
 PLACE = "main"
 HEIGHT = 330

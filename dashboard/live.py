@@ -1,0 +1,191 @@
+"""The callbacks that answer a browser: the whole picture once, then a websocket stream of what is new.
+
+Where no websocket gets through, the ordinary callback is asked every two seconds, with the cursor of what the browser
+holds. Reading and searching happen on threads, so that one browser's long run never makes another one wait.
+"""
+
+from __future__ import annotations
+
+__all__ = ["answer", "stream"]
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from dash import Dash, Input, Output, State, ctx, no_update, set_props
+
+from ..traces.errors import TraceError
+from .follow import REFRESH_S, Follower, Runs, Snapshot
+from .page import STATES, run_options, tables
+from .panels import panel
+from .pushes import Cursor, Message, best_spike, full, update
+from .view import Drawn, look
+
+PUSH_S = 0.5  # between two looks at the disk for one browser
+BEAT_S = 2.0  # a sign of life when there is nothing new; the browser polls after five seconds without
+ROLL_CALL_S = 20.0  # between two questions whether the page is still there: a closed tab says no goodbye
+COLUMNS = (200, 2000)
+
+
+class Asked:
+    """A browser's question; anything of the wrong type counts as not given."""
+
+    def __init__(self, data: object) -> None:
+        given: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+        self.run: str = given["run"] if isinstance(given.get("run"), str) else ""
+        self.page: str = given["page"][:64] if isinstance(given.get("page"), str) else ""
+        self.cursor = Cursor.parse(given.get("cursor"))
+        width = given.get("columns")
+        self.columns = min(max(width, COLUMNS[0]), COLUMNS[1]) if type(width) is int else 1000
+        window: Any = given.get("window")
+        fine = isinstance(window, list) and len(window) == 2 and all(_is_number(edge) for edge in window)
+        self.window = (float(window[0]), float(window[1])) if fine else None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e18  # False for NaN
+
+
+def answer(app: Dash, runs: Runs) -> None:
+    """Register the ordinary callbacks: a run's picture (or tail), one spike close up, the list of runs."""
+
+    @app.callback(Output("push", "data"), Input("want", "data"), prevent_initial_call=True)
+    async def load(want: object) -> Any:
+        asked = Asked(want)
+        follower = await asyncio.to_thread(runs.follower, asked.run)
+        if follower is None:
+            return _nothing(
+                asked.run, f"There is no run called “{asked.run[:80]}” here." if asked.run else "Choose a run."
+            )
+        snapshot, message = await asyncio.to_thread(_read, follower, asked)
+        if snapshot.trace is None:
+            return _nothing(asked.run, "This run cannot be read.", snapshot)
+        _deliver(snapshot, message)
+        return message.push if message is not None else _beat(snapshot)
+
+    @app.callback(Output("focus", "data"), Input("wanted-focus", "data"), prevent_initial_call=True)
+    async def focus(wanted: object) -> Any:
+        asked = Asked(wanted)
+        follower = await asyncio.to_thread(runs.follower, asked.run)
+        spike = wanted.get("spike") if isinstance(wanted, Mapping) else None
+        drawn = await asyncio.to_thread(_close_up, follower, str(spike or "")) if follower is not None else None
+        if drawn is None:
+            return no_update
+        set_props({"type": "words", "name": "neighbourhood"}, {"children": drawn.words})
+        return {"run": asked.run, "figures": {"neighbourhood": drawn.figure}} if drawn.figure else no_update
+
+    @app.callback(
+        *(Output("run", "data"), Output("no-runs", "hidden"), Output("run-view", "hidden")),
+        *(Input("listing", "n_intervals"), State("run", "data")),
+        prevent_initial_call=True,
+    )
+    async def listing(_: object, known: object) -> Any:
+        options = run_options(await asyncio.to_thread(runs.names))
+        if options == known:
+            return no_update, no_update, no_update
+        return options, bool(options or known), not (options or known)
+
+
+def stream(app: Dash, runs: Runs) -> None:
+    """Register the websocket callback: one loop a page, pushing what is new."""
+    newest: dict[str, object] = {}  # by page: a page that attaches anew ends its older loop
+
+    @app.callback(Input("attach", "data"), websocket=True, persistent=True, prevent_initial_call=True)
+    async def push(attach: object) -> None:
+        socket, asked = ctx.websocket, Asked(attach)
+        follower = await asyncio.to_thread(runs.follower, asked.run)
+        if socket is None or follower is None or not asked.page:
+            return
+        token = newest[asked.page] = object()
+        spoke = called = time.monotonic()
+        try:
+            while not socket.is_shutdown and newest.get(asked.page) is token:
+                snapshot, message = await asyncio.to_thread(_read, follower, asked)
+                now = time.monotonic()
+                if message is not None or now - spoke >= BEAT_S:
+                    spoke = now
+                    asked.cursor = message.cursor if message is not None else asked.cursor
+                    set_props("push", {"data": {**(message.push if message else _beat(snapshot)), "via": "socket"}})
+                    _deliver(snapshot, message)
+                if now - called >= ROLL_CALL_S:
+                    called = now
+                    if await socket.get_prop("run", "value", timeout=10) != asked.run:
+                        return
+                await asyncio.sleep(PUSH_S)
+        except TimeoutError:
+            return  # the tab was closed while another one keeps the connection
+        finally:
+            if newest.get(asked.page) is token:
+                del newest[asked.page]
+
+
+def _read(follower: Follower, asked: Asked) -> tuple[Snapshot, Message | None]:
+    """The newest snapshot and what to send. Between the two the run may be cut short or deleted: look again then."""
+    snapshot = follower.snapshot()
+    try:
+        return snapshot, _message(snapshot, asked)
+    except TraceError:
+        time.sleep(REFRESH_S)
+    snapshot = follower.snapshot()
+    try:
+        return snapshot, _message(snapshot, asked)
+    except TraceError as error:
+        return Snapshot(snapshot.run, None, "broken", str(error)), None
+
+
+def _message(snapshot: Snapshot, asked: Asked) -> Message | None:
+    if snapshot.trace is None:
+        return None
+    if asked.cursor is None or asked.window is not None:
+        return full(snapshot, asked.columns, asked.window)
+    return update(snapshot, asked.cursor, asked.columns)
+
+
+def _close_up(follower: Follower, spike: str) -> Drawn | None:
+    """One spike close up; without a name, the one that is worth looking at first."""
+    snapshot = follower.snapshot()
+    if snapshot.trace is None:
+        return None
+    try:
+        key = spike or best_spike(snapshot)
+        view = look(snapshot.trace, snapshot.spikes, snapshot.dips, run=snapshot.run, columns=1, spike=key)
+        return panel("neighbourhood").draw(view)
+    except ValueError as error:  # an address that names no layer of this run; a run that cannot be read
+        return Drawn(words=str(error))
+
+
+def _deliver(snapshot: Snapshot, message: Message | None) -> None:
+    """Send the badge, and the words and tables that go with a push."""
+    if message is None:
+        _state(snapshot)
+        return
+    _state(snapshot, message.counts)
+    set_props("headline", {"children": message.headline})
+    if message.announcement:
+        set_props("announce", {"children": message.announcement})
+    for name, drawn in (message.drawn or {}).items():
+        if name != "neighbourhood":
+            set_props({"type": "words", "name": name}, {"children": drawn.words})
+        if drawn.tables:
+            set_props({"type": "tables", "name": name}, {"children": tables(drawn.tables)})
+
+
+def _state(snapshot: Snapshot, counts: str = "") -> None:
+    """The badge, and below the headline what it means where that is not plain."""
+    colour, meaning = STATES.get(snapshot.state, ("gray", ""))
+    told = [counts, "" if snapshot.state in ("running", "finished") else meaning, snapshot.message]
+    set_props("badge", {"children": snapshot.state, "color": colour})
+    if any(told):
+        set_props("detail", {"children": " ".join(filter(None, told))})
+
+
+def _beat(snapshot: Snapshot) -> dict[str, Any]:
+    return {"kind": "beat", "run": snapshot.run, "state": snapshot.state}
+
+
+def _nothing(run: str, headline: str, snapshot: Snapshot | None = None) -> dict[str, Any]:
+    set_props("headline", {"children": headline})
+    shown = snapshot or Snapshot(run, None, "deleted")
+    _state(shown)
+    return {"kind": "none", "run": run[:200], "state": shown.state}

@@ -162,6 +162,7 @@ def _deliver(snapshot: Snapshot, message: Message | None) -> None:
         return
     _state(snapshot, message.counts)
     set_props("headline", {"children": message.headline})
+    set_props("charts", {"hidden": False})
     if message.announcement:
         set_props("announce", {"children": message.announcement})
     for name, drawn in (message.drawn or {}).items():
@@ -186,6 +187,7 @@ def _beat(snapshot: Snapshot) -> dict[str, Any]:
 
 def _nothing(run: str, headline: str, snapshot: Snapshot | None = None) -> dict[str, Any]:
     set_props("headline", {"children": headline})
-    shown = snapshot or Snapshot(run, None, "deleted")
+    shown = snapshot or Snapshot(run, None, "not found")
+    set_props("charts", {"hidden": True})
     _state(shown)
     return {"kind": "none", "run": run[:200], "state": shown.state}

@@ -22,6 +22,7 @@ STATES = {
     "failed": ("red", "The run ended with an error."),
     "deleted": ("gray", "The run's folder is gone; this is what was read before."),
     "broken": ("red", "The run cannot be read."),
+    "not found": ("gray", "Choose one of the runs in the list."),
 }
 
 _CONFIG: Any = {
@@ -29,6 +30,7 @@ _CONFIG: Any = {
     "responsive": True,
     "doubleClick": "autosize",
     "displayModeBar": "hover",
+    "showTips": False,
     "modeBarButtons": [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],  # none that uploads
     "toImageButtonOptions": {"format": "svg"},
 }
@@ -56,6 +58,7 @@ def page(names: Sequence[str], root: str) -> dmc.MantineProvider:
                     html.Div(
                         [html.Div(main, className="fs-column"), html.Div(side, className="fs-column")],
                         className="fs-grid",
+                        id="charts",
                     ),
                 ],
                 id="run-view",
@@ -122,7 +125,9 @@ def _header(names: Sequence[str]) -> html.Header:
             picker,
             html.Div(
                 [
-                    dmc.Badge("loading", id="badge", color="gray", variant="light", radius="sm"),
+                    dmc.Badge(
+                        "loading" if names else "no runs", id="badge", color="gray", variant="light", radius="sm"
+                    ),
                     html.Span(id="link", className="fs-link"),
                 ],
                 className="fs-status",
@@ -168,7 +173,7 @@ def _card(name: str, panel: Panel) -> html.Section:
             style={"height": f"{panel.HEIGHT}px"},
             figure={"data": [], "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}}},
         )
-        inside.append(html.Div(graph, **_HIDDEN))  # the words below say it
+        inside.append(html.Div(graph, role="group", **_labelled(f"Chart, told in words below: {panel.TITLE}")))
     spoken = "fs-words" if panel.PLACE == "side" and panel.HEIGHT else "fs-unseen"
     inside.append(html.P(id={"type": "words", "name": name}, className=spoken))
     inside.append(html.Div(id={"type": "tables", "name": name}))

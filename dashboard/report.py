@@ -102,7 +102,9 @@ def _card(name: str, drawn: Drawn, view: View) -> str:
     if name == "neighbourhood" and view.spikes:
         inside += _chooser(view)
     if panel.HEIGHT:
-        inside += f"<div id='panel-{name}' style='height:{panel.HEIGHT}px' aria-hidden='true'></div>"
+        inside += (
+            f"<div id='panel-{name}' style='height:{panel.HEIGHT}px' role='group' aria-label='Chart of {title}'></div>"
+        )
     spoken = "fs-words" if panel.PLACE == "side" and panel.HEIGHT else "fs-unseen"
     inside += f"<p id='words-{name}' class='{spoken}'>{escape(drawn.words)}</p>"
     inside += "".join(_table(table) for table in drawn.tables)

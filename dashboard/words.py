@@ -20,7 +20,9 @@ def headline(view: View) -> str:
         return "No steps have been recorded yet."
     if view.searched < 1:
         return f"Looking for spikes: {view.searched:.0%} of {view.rows:,} steps read."
-    return _story(_usual(view), view.dips, view.pairs) or "All quiet so far."
+    return _story(_usual(view), view.dips, view.pairs) or (
+        "All quiet so far." if view.state == "running" else "All quiet."
+    )
 
 
 def counts(view: View) -> str:

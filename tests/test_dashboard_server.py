@@ -81,7 +81,7 @@ def test_a_zoomed_window_comes_finer(client: TestClient) -> None:
 def test_only_listed_names_are_runs(client: TestClient, folder: Path, name: str) -> None:
     for run in (name, str(folder / "secret")):
         push = push_of(load(client, {"run": run}))
-        assert push["kind"] == "none"
+        assert (push["kind"], push["state"]) == ("none", "not found")
         assert "figures" not in push
 
 

@@ -7,7 +7,7 @@
   if (!store || !window.Plotly) return;  // the dashboard, which loads this file too, draws by itself
   const data = JSON.parse(store.textContent), root = document.documentElement;
   const config = {
-    displaylogo: false, responsive: true, doubleClick: "autosize",
+    displaylogo: false, responsive: true, showTips: false, doubleClick: "autosize",
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
   };
   const whole = document.getElementById("whole"), chooser = document.getElementById("close-up");

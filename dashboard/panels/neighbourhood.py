@@ -30,7 +30,7 @@ def draw(view: View) -> Drawn:
     focus = view.focus
     if focus is None or not len(focus.offsets):
         text = "Pick a spike in a chart or in the table." if view.spikes else "There is no spike to look at yet."
-        return Drawn(empty(view, text), words=text)
+        return Drawn(empty(view, text))
     count = len(focus.layers)
     log = np.log2(np.clip(focus.ratio, 2**-6, 2**20))
     top = float(np.nanmax(log[np.isfinite(log)], initial=1.0))

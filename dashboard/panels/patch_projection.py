@@ -58,9 +58,9 @@ def _layer(view: View, layer: str, colour: str) -> list[dict[str, Any]]:
     hover = f"%{{y:.2f}}×<extra>{layer}</extra>"
     drawn = [*band(x, ratio.low[row], ratio.high[row], colour, 0.28), line(x, ratio.mean[row], layer, colour, hover)]
     for trace in drawn:
-        trace["legendgroup"] = layer
-        trace["showlegend"] = trace["name"] == layer
-    drawn[-1]["line"] = {"color": colour, "width": 1.3}
+        trace |= {"legendgroup": layer, "showlegend": False}
+    name = layer if view.tail or finite(ratio.mean[row]).any() else f"{layer}, not measured"
+    drawn[-1] |= {"name": name, "showlegend": True, "line": {"color": colour, "width": 1.3}}
     return drawn
 
 

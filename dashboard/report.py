@@ -96,19 +96,17 @@ def _detail(trace: Trace, view: View) -> str:
 
 def _card(name: str, drawn: Drawn, view: View) -> str:
     panel = panels()[name]
-    inside = (
-        f"<div class='fs-title'><h2>{escape(panel.TITLE)}</h2><span class='fs-help'>{escape(panel.HELP)}</span></div>"
-    )
+    title, how = escape(panel.TITLE), escape(panel.HELP)
+    parts = [f"<div class='fs-title'><h2>{title}</h2><span class='fs-help'>{how}</span></div>"]
     if name == "neighbourhood" and view.spikes:
-        inside += _chooser(view)
+        parts.append(_chooser(view))
     if panel.HEIGHT:
-        inside += (
-            f"<div id='panel-{name}' style='height:{panel.HEIGHT}px' role='group' aria-label='Chart of {title}'></div>"
-        )
+        size = f"height:{panel.HEIGHT}px"
+        parts.append(f"<div id='panel-{name}' style='{size}' role='group' aria-label='Chart: {title}'></div>")
     spoken = "fs-words" if panel.PLACE == "side" and panel.HEIGHT else "fs-unseen"
-    inside += f"<p id='words-{name}' class='{spoken}'>{escape(drawn.words)}</p>"
-    inside += "".join(_table(table) for table in drawn.tables)
-    return f"<section class='fs-card' aria-label='{escape(panel.TITLE)}'>{inside}</section>"
+    parts.append(f"<p id='words-{name}' class='{spoken}'>{escape(drawn.words)}</p>")
+    parts += [_table(table) for table in drawn.tables]
+    return f"<section class='fs-card' aria-label='{title}'>{''.join(parts)}</section>"
 
 
 def _chooser(view: View) -> str:

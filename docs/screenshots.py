@@ -30,6 +30,7 @@ FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-background-networking --disable-quic --no-first-run "
     "--disable-component-update --disable-sync --hide-scrollbars"
 )
+LARGEST = 400_000  # bytes; a larger picture is cut down to 256 colours
 SERVE = "import sys; from foreshock.dashboard.app import serve; serve(sys.argv[1], port=int(sys.argv[2]))"
 
 
@@ -111,6 +112,8 @@ def main() -> None:
             picture = capture(driver, f"{address}?{query}", scheme)
             path = args.out / f"dashboard-{scheme}.png"
             picture.save(path, optimize=True)
+            if path.stat().st_size > LARGEST:
+                picture.quantize(256, kmeans=2, dither=Image.Dither.NONE).save(path, optimize=True)
             print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size / 1000:.0f} kB")
         for entry in driver.get_log("browser"):
             if entry["level"] == "SEVERE":

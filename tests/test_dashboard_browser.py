@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import synthetic
 from browsing import being_written, can_browse, chromium, served, wait_for
+from selenium.webdriver import ActionChains
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not can_browse(), reason="no chromium and chromedriver here")]
 
@@ -51,6 +52,14 @@ def click(browser: Any, css: str) -> None:
     browser.execute_script("document.querySelector(arguments[0]).click()", css)
 
 
+def drag(browser: Any, css: str) -> None:
+    """Draw a zoom box with the mouse, from 30 % to 60 % of the width."""
+    plot = browser.find_element("css selector", css)
+    width = plot.size["width"]
+    hand = ActionChains(browser).move_to_element_with_offset(plot, int(-0.2 * width), 5).click_and_hold()
+    hand.move_by_offset(int(0.15 * width), 2).move_by_offset(int(0.15 * width), 0).release().perform()
+
+
 def test_a_growing_run(browser: Any, root: Path) -> None:
     """Points appear without a reload; zoom and the chosen spike survive the ticks; a deleted run says so."""
     run = root / "live"
@@ -64,14 +73,11 @@ def test_a_growing_run(browser: Any, root: Path) -> None:
         assert "running" in text(browser, "#badge")
         assert "run=live" in browser.current_url
 
-        # Zoom as a hand does it: plotly's own event, then the ranges of all the step axes.
-        zoom = (
-            "const p = document.querySelector('#card-knn .js-plotly-plot');"
-            "p.emit('plotly_relayout', {'xaxis.range[0]': 980, 'xaxis.range[1]': 1040})"
-        )
-        browser.execute_script(zoom)
+        drag(browser, "#card-knn .nsewdrag")
+        wait_for(lambda: browser.execute_script(RANGE, "knn")[0] > 200, "the drag zooms")
+        zoomed = browser.execute_script(RANGE, "knn")
+        assert zoomed[1] < 900
         cards = ("knn", "patch_projection", "heatmap", "loss")
-        zoomed = [980, 1040]
         wait_for(lambda: all(browser.execute_script(RANGE, card) == zoomed for card in cards), "all axes are zoomed")
 
         click(browser, "[data-spike='patch_embed@1011']")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import copy
+import doctest
+import importlib
 import json
 import math
 from pathlib import Path
@@ -15,6 +17,7 @@ import synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foreshock import dashboard
 from foreshock.dashboard import panels as registry
 from foreshock.dashboard.columns import baseline, columns_of, grid, median_rows, width_for
 from foreshock.dashboard.follow import Follower
@@ -37,6 +40,18 @@ def seen(trace: Trace, **options: Any) -> View:
     spikes = find_spikes(trace) if len(trace) else []
     dips = find_dips(trace) if "knn_accuracy" in trace.scalars and len(trace) else []
     return look(trace, spikes, dips, **options)
+
+
+MODULES = [
+    ".".join(path.relative_to(Path(dashboard.__file__).parent).with_suffix("").parts)
+    for path in sorted(Path(dashboard.__file__).parent.rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name: str) -> None:
+    module = importlib.import_module(f"foreshock.dashboard.{name}".removesuffix(".__init__"))
+    assert doctest.testmod(module).failed == 0
 
 
 # ---- columns ----

@@ -52,7 +52,7 @@
     if (window.innerWidth < 700) {  // a finger scrolls the page
       layout.dragmode = false;
       const top = (layout.margin || {}).t || 10;
-      layout.margin = { ...layout.margin, l: 86, r: 8, t: layout.showlegend ? top + 18 : top };
+      layout.margin = { ...layout.margin, l: 94, r: 8, t: layout.showlegend ? top + 18 : top };
     }
     return painted({ data: figure.data, layout }, scheme.tokens);
   }
@@ -108,10 +108,11 @@
   function take(push) {
     if (push.run !== kept.run) return false;
     if (push.state) kept.state = push.state;
+    if (kept.paused && push.via === "socket" && push.figures) { kept.missed = true; return false; }
     if (push.kind === "full") {
       Object.assign(kept.raw, push.figures);
+      if (kept.zoom && !push.zoomed) ask(null);  // one that the stream sent: the window is wanted finer
     } else if (push.kind === "tail") {
-      if (kept.paused) { kept.missed = true; return false; }
       if (!kept.cursor || push.cursor.epoch !== kept.cursor.epoch || push.cursor.width !== kept.cursor.width) {
         ask(null);
         return false;

@@ -85,7 +85,7 @@ def _layout(view: View, focus: Neighbours) -> dict[str, Any]:
     shown = [*range(0, count, hop)]
     return {
         "xaxis": {
-            "title": {"text": f"steps since {focus.step:,}, the onset in {focus.layer}", "standoff": 14},
+            "title": {"text": f"steps since the onset, {focus.step:,}", "standoff": 14},
             "zeroline": True,
             "zerolinecolor": "$line",
             "zerolinewidth": 1,

@@ -138,7 +138,7 @@ def _labels(view: View) -> list[dict[str, Any]]:
 
 def _beside(view: View, step: float) -> dict[str, Any]:
     """Right of the dip, or left of everything where the right edge is near."""
-    late = step > view.first_step + 0.7 * (view.last_step - view.first_step)
+    late = step > view.first_step + 0.6 * (view.last_step - view.first_step)
     return {"xanchor": "right", "xshift": -22} if late else {"xanchor": "left", "xshift": 10}
 
 

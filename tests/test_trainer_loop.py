@@ -1,6 +1,7 @@
 """What the loop computes, records and stops for."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -229,3 +230,28 @@ def test_too_few_images_for_the_neighbours(root: Path, tmp_path: Path) -> None:
     config = tiny_config(root, trace=str(tmp_path / "run"))
     with pytest.raises(ValueError, match="knn_k"):
         prepare(replace(config, probe=replace(config.probe, knn_k=71)))
+
+
+def test_a_trace_that_vanishes_costs_neither_the_training_nor_its_report(root: Path, tmp_path: Path) -> None:
+    config = tiny_config(root, trace=str(tmp_path / "run"), checkpoint_dir=str(tmp_path / "saved"), checkpoint_every=5)
+    run = prepare(config)
+    steps = iter(range(100))
+
+    def vanish(*_) -> None:
+        if next(steps) == 6:
+            shutil.rmtree(tmp_path / "run")
+            (tmp_path / "run").write_text("in the way")
+
+    run.model.register_forward_pre_hook(vanish)
+    result = train(run, QUIET)
+    assert (result.status, result.step, result.exit_code) == ("finished", 12, 1)
+    assert result.checkpoint == tmp_path / "saved" / "step-00000012.pt"
+    assert any("last rows" in line for line in result.lines())
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "saved").write_text("in the way")
+    config = tiny_config(root, checkpoint_dir=str(tmp_path / "saved"), checkpoint_every=5)
+    result = train(config, QUIET)
+    assert (result.status, result.step, result.exit_code, result.checkpoint) == ("finished", 12, 1, None)
+    assert any("could not be written" in line for line in result.lines())

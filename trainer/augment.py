@@ -42,8 +42,14 @@ def two_views(
     height, width = images.shape[-2:]
     views = draw(len(images), height, width, config, generator)
     x = apply(images, views.to(images.device), size, config.blur_sigma[1])
-    x = (x - x.new_tensor(mean).view(-1, 1, 1)) / x.new_tensor(std).view(-1, 1, 1)
+    x = (x - _channels(mean, x.device)) / _channels(std, x.device)
     return x[: len(images)], x[len(images) :]
+
+
+@lru_cache(maxsize=8)
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    # Kept, since making a tensor on a GPU from Python numbers waits for it.
+    return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 def apply(images: Tensor, views: Views, size: tuple[int, int], sigma_max: float) -> Tensor:

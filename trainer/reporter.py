@@ -4,14 +4,19 @@ __all__ = ["Reporter"]
 
 from math import nan
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
+from ..traces.errors import TraceError
 from .health import Health
 from .methods import Output
 from .progress import Progress
 from .result import Result, Status
 from .run import Run
+
+if TYPE_CHECKING:
+    from .tracing import Tracing
 
 
 class Reporter:
@@ -51,17 +56,15 @@ class Reporter:
 
     def finish(self, status: Status, signal: int) -> Result:
         """Close the trace, and say what the run came to."""
-        run, tracing = self.run, self.run.tracing
+        run, tracing, knn = self.run, self.run.tracing, {}
         seconds = self.progress.seconds
         if tracing:
-            step = self.next_step - 1
-            if status == "nonfinite":
-                tracing.close("failed", f"the loss is not finite since step {self.bad_since}")
-            elif status == "interrupted":
-                tracing.event(step, "interrupted", f"interrupted after step {step}")
-                tracing.close("failed", f"interrupted after step {step}")
-            else:
-                tracing.close("finished")
+            try:
+                self._close(tracing, status)
+                knn = tracing.results()
+            except TraceError as error:
+                # The training itself is done and saved; its report must not be lost with the last rows.
+                self.unsaved = str(error)
         return Result(
             config=run.config,
             status=status,
@@ -72,11 +75,21 @@ class Reporter:
             tracing_seconds=tracing.seconds if tracing else 0.0,
             overflows=self.overflows,
             bad_since=self.bad_since,
-            knn=tracing.results() if tracing else {},
+            knn=knn,
             checkpoint=self.checkpoint,
             unsaved=self.unsaved,
             signal=signal,
         )
+
+    def _close(self, tracing: "Tracing", status: Status) -> None:
+        last = self.next_step - 1
+        if status == "nonfinite":
+            tracing.close("failed", f"the loss is not finite since step {self.bad_since}")
+        elif status == "interrupted":
+            tracing.event(last, "interrupted", f"interrupted after step {last}")
+            tracing.close("failed", f"interrupted after step {last}")
+        else:
+            tracing.close("finished")
 
     def _shows(self, step: int) -> bool:
         return (step + 1) % self.run.config.log_every == 0

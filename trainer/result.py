@@ -35,7 +35,7 @@ class Result:
     checkpoint: Path | None = None
     """The newest that this process saved."""
     unsaved: str = ""
-    """Why the last one could not be written, if so."""
+    """Why the last checkpoint or the last rows of the trace could not be written, if so."""
     signal: int = 0
 
     @property
@@ -71,6 +71,8 @@ class Result:
             share = self.tracing_seconds / self.seconds
             each = 1e3 * self.tracing_seconds / steps
             lines.append(f"tracing took {share:.1%} of the time ({each:.2f} ms a step, the kNN monitor included)")
+        if self.unsaved:
+            lines.append(self.unsaved)
         if self.checkpoint:
             lines.append(f"checkpoint: {self.checkpoint}")
         if config.trace:

@@ -27,6 +27,8 @@ def main(argv: Sequence[str]) -> int:
 
     trace = open_trace(command.run)
     out = command.out or trace.path.with_name(f"{trace.path.name}-report.html")
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"{out} cannot be written, since {out.absolute().parent} is not a folder: make it first.")
     write_report(trace, out)
     print(f"report: {out} ({out.stat().st_size / 1e6:.1f} MB, opens offline)")
     return 0

@@ -31,7 +31,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def foreshock(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "foreshock.cli", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, cwd="/")
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, cwd="/", timeout=60)
 
 
 def test_spikes_as_json_finds_what_was_planted(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from .dips import Dip, DipFinder, find_dips
 from .layers import group_layers
-from .precursors import Precedence, preceding
+from .precursor_report import PrecursorReport
+from .precursors import Precedence, preceding, precursors
 from .spikes import Spike, SpikeFinder, find_spikes
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ __all__ = [
     "Dip",
     "DipFinder",
     "Precedence",
+    "PrecursorReport",
     "Spike",
     "SpikeFinder",
     "find_dips",
     "find_spikes",
     "group_layers",
     "preceding",
+    "precursors",
 ]
 
 

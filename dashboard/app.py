@@ -60,8 +60,9 @@ def serve(root: str | Path, host: str = "127.0.0.1", port: int = 8050) -> None:
     `root` need not be there yet, but the folder that will hold it must. Raises ValueError for a folder or a port
     that cannot be.
     """
-    if not Path(root).absolute().parent.is_dir():
-        raise ValueError(f"{root} cannot hold runs, since {Path(root).absolute().parent} is not a folder: check the path.")
+    parent = Path(root).absolute().parent
+    if not parent.is_dir():
+        raise ValueError(f"{root} cannot hold runs, since {parent} is not a folder: check the path.")
     if not 0 < port < 65536:
         raise ValueError(f"port {port} is out of range: give one from 1 to 65535, such as the default 8050.")
     app = create_app(root, host=host)

@@ -155,7 +155,7 @@ def _no_runs(root: str) -> html.Section:
             html.Div(className="fs-mark fs-mark-large", **_HIDDEN),
             html.H1("No runs yet", className="fs-headline"),
             html.P(["Nothing under ", html.Code(root), " is a trace. Start a run, and it appears here by itself:"]),
-            html.Pre("foreshock train --trace runs/first"),
+            html.Pre("foreshock train demo --trace runs/first"),
             html.P(["or attach to your own training loop with ", html.Code("foreshock.probes.watch"), "."]),
         ],
         className="fs-empty",

@@ -95,7 +95,7 @@ class Follower:
             self._fed = len(trace)
             return
         if self._finder is None:
-            self._finder = SpikeFinder(trace.layers, warmup_steps=_warmup(trace))
+            self._finder = SpikeFinder(trace.layers, warmup_steps=_warmup(trace), nan="gap")
         deadline = time.monotonic() + BUDGET_S
         while self._fed < len(trace):
             stop = min(len(trace), self._fed + CHUNK_ROWS)

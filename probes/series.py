@@ -68,7 +68,7 @@ def read_rows(
             )
         values = np.asarray(source[series])
         scalar = values.ndim == 1
-        rows = Rows((series,) if scalar else tuple(source.layers), source.steps, np.atleast_2d(values), not scalar)
+        rows = Rows((series,) if scalar else tuple(source.layers), source.steps, np.atleast_2d(values), False)
     else:
         rows = _array_rows(cast("ArrayLike", source), steps, layers)
     return rows if layer is None else _select(rows, [layer] if isinstance(layer, str) else list(layer))

@@ -4,12 +4,11 @@
 of `foreshock.probes.detectors`, then `foreshock.probes.grouping`), so they find the identical events. The phenomenon:
 Chen, Xie and He, Sec. 4.2 and Fig. 4 (arXiv 2104.02057).
 
-What a NaN means. Where every step has a value (a layer series, an array), NaN *before* a layer's first number means
-"not measured": a layer that is frozen from the start is NaN throughout and gives no event. NaN *after* a number is a
-NaN gradient: a `nonfinite` event at once (a layer that is frozen in mid-run looks the same, and is reported the same
-way). ±Inf is always one. In a trace's scalar series NaN means "not measured at this step", anywhere. `nan="gap"` or
-`nan="nonfinite"` overrides this. Steps without a measurement are left out before anything is counted: all windows count
-measured steps.
+What a NaN means. In a trace it means "not measured at this step", in every series: the sensors record the norm of a
+broken gradient as inf, and NaN only for a layer that is frozen. In a bare array, which promises a value at each step,
+NaN *before* the first number is "not measured" too, and NaN *after* it is a `nonfinite` event at once. ±Inf always is
+one. `nan="gap"` or `nan="nonfinite"` overrides this. Steps without a measurement are left out before anything is
+counted: all windows count measured steps.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import time
 
 import numpy as np
 import pytest
@@ -294,20 +293,6 @@ class TestFinder:
         with pytest.raises(ValueError, match="nan"):
             SpikeFinder(["a"], nan="gap").load_state_dict(state)
 
-    def test_is_fast_enough_for_a_live_view(self):
-        x = np.exp(np.random.default_rng(0).normal(0, 0.2, (16, 1500)))
-        began = time.perf_counter()
-        find_spikes(x)
-        assert time.perf_counter() - began < 2, "0.05 s on an idle core"
-        finder = SpikeFinder([str(i) for i in range(16)])
-        finder.update(np.arange(1000), x[:, :1000])
-        took = []
-        for step in range(1000, 1200):
-            began = time.perf_counter()
-            finder.update(step, x[:, step])
-            took.append(time.perf_counter() - began)
-        assert np.median(took) < 3e-3, "0.4 ms on an idle core"
-
 
 class TestSources:
     def test_a_trace_brings_its_steps_layers_and_warm_up(self):
@@ -329,6 +314,16 @@ class TestSources:
         spike = only(find_spikes(trace, series="loss"))
         assert (spike.layer, spike.onset, spike.kind) == ("loss", 1000 + 5 * 251, "spike")
         assert find_spikes(trace, series="loss", nan="nonfinite")[0].kind == "nonfinite"
+
+    def test_nan_in_a_layer_of_a_trace_is_not_measured(self):
+        frozen = calm()
+        frozen[200:] = np.nan  # frozen in mid-run: a sensor records a broken gradient as inf
+        broken = calm()
+        broken[250] = np.inf
+        trace = FakeTrace(np.vstack([frozen, broken]))
+        found = [(spike.layer, spike.kind) for spike in find_spikes(trace)]
+        assert found == [("blocks.00", "nonfinite")]
+        assert ("patch_embed", "nonfinite") in {(s.layer, s.kind) for s in find_spikes(trace, nan="nonfinite")}
 
     def test_lists_and_integers_will_do(self):
         assert only(find_spikes([1] * 100 + [9])).ratio == 9

@@ -115,10 +115,12 @@ def test_kill_9_and_resume(root: Path, tmp_path: Path) -> None:
     options = [*tiny_options(root), "--checkpoint-every", "3", "--checkpoint-keep", "9"]
     parts, straight = tmp_path / "parts", tmp_path / "straight"
     # A long run, killed once its second checkpoint is there; it goes on as the same long run.
-    length = ["--steps", "60"]
+    length = ["--steps", "60", "--seed", "0"]
     paths = ["--trace", str(parts / "run"), "--checkpoint-dir", str(parts / "saved")]
     command = [sys.executable, "-m", "foreshock.trainer", "demo", *options, *length, *paths]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    # Sums depend on the number of threads: the other process must have as many as this one.
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | threads)
     deadline = time.monotonic() + 60
     while not (parts / "saved" / "step-00000006.pt").exists():
         assert process.poll() is None

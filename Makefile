@@ -13,7 +13,8 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 demo: $(VENV)/.train data ## train a small ViT on real images with --trace, then show its spikes and dips
-	$(BIN)/foreshock train demo --trace $(RUN) --checkpoint-dir checkpoints/demo --overwrite
+	@# One thread: sums depend on the number of threads, and with it what this provoked run does.
+	OMP_NUM_THREADS=1 $(BIN)/foreshock train demo --trace $(RUN) --checkpoint-dir checkpoints/demo --overwrite
 	$(BIN)/foreshock spikes $(RUN)
 	$(BIN)/foreshock report $(RUN)
 	@printf '\nBrowse it:  make dashboard      (or: %s/foreshock dashboard %s)\n' '$(BIN)' '$(RUNS)'

@@ -11,7 +11,7 @@ from ..config import AugmentConfig, HeadConfig, MethodConfig, OptimConfig, Train
 
 
 def recipe() -> TrainConfig:
-    """2,000 steps of 256 images; ViT of 8 blocks, width 32, patches of 7 x 7 pixels."""
+    """1,500 steps of 256 images; ViT of 8 blocks, width 32, patches of 7 x 7 pixels."""
     return TrainConfig(
         vit=VitConfig(image_size=28, in_chans=1, patch_size=7, dim=32, depth=8, heads=4),
         heads=HeadConfig(hidden=256, out=64),
@@ -19,6 +19,6 @@ def recipe() -> TrainConfig:
         optim=OptimConfig(base_lr=4e-2, weight_decay=0.1, warmup_steps=150, schedule="constant"),
         augment=AugmentConfig(saturation=0.0, hue=0.0, gray_p=0.0),
         batch_size=256,
-        steps=2000,
+        steps=1500,
         seed=1,
     )

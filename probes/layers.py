@@ -37,6 +37,7 @@ _NORMS = frozenset(["norm", "ln", "ln_f", "norm_f", "fc_norm", "layernorm", "fin
 # fmt: off
 _HEADS = frozenset((
     "head", "heads", "lm_head", "fc", "classifier", "pooler", "projector", "predictor", "projection_head",
+    "prototypes",
 ))
 # fmt: on
 _KNOWN = _TOKENS | _ENTRANCES.keys() | _BLOCKS | _NORMS | _HEADS | {"embeddings", "stages"}

@@ -18,6 +18,7 @@ from torch import Tensor
 from .sensors import Sensor, layer_parameters, series_of
 
 if TYPE_CHECKING:
+    from ..traces.schema import Series
     from ..traces.writer import TraceWriter
 
 FLUSH_SECONDS, FLUSH_SECONDS_CPU = 5.0, 1.0  # on a CPU a copy to the host costs nothing: a fresher live view
@@ -33,7 +34,8 @@ class Recorder:
     3. clip, `optimizer.step()`, and whatever else;
     4. `note(momentum=m)`, where something is known only now: it goes into the same row.
 
-    Values are numbers or tensors of one element. A tensor stays on its device, in a ring of float64 rows, until there
+    Values are numbers or tensors of one element; those of a layer series, which a sensor or `noted` declares, are
+    tensors `[L]`. A tensor stays on its device, in a ring of float64 rows, until there
     are `flush_steps` rows or `flush_seconds` have passed (default 5 s, on a CPU 1 s). Then the whole block is copied
     at once; on CUDA into pinned memory and not waited for: a later step hands it on when the copy is done.
     Every row gets `wall_time` (unix s) and `step_time` (s since the last observe, NaN at first), both the host's, which
@@ -60,6 +62,7 @@ class Recorder:
         writer: TraceWriter,
         sensors: Sequence[Sensor],
         *,
+        noted: Sequence[Series] = (),
         flush_steps: int = 64,
         flush_seconds: float | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -69,7 +72,7 @@ class Recorder:
         self.writer, self.sensors = writer, tuple(sensors)
         self.flush_steps, self.flush_seconds = flush_steps, flush_seconds
         self.seconds, self.rows = 0.0, 0  # both since the start
-        self._layer_names = {series.name for series in series_of(sensors) if series.per_layer}
+        self._layer_names = {series.name for series in (*series_of(sensors), *noted) if series.per_layer}
         for sensor in self.sensors:
             theirs, kept = getattr(sensor, "layers", ()), getattr(writer, "layers", ())
             if theirs and kept and tuple(theirs) != tuple(kept):

@@ -268,7 +268,8 @@ def test_law_every_trainable_parameter_has_a_finite_gradient_and_a_known_name(me
     method(*views(), 0.99).loss.backward()
     named = {name: p for name, p in method.named_parameters() if p.requires_grad}
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in named.values())
-    assert all(name.startswith(("encoder.backbone.", "encoder.projector.", "predictor.")) for name in named)
+    parts = ("encoder.backbone.", "encoder.projector.", "predictor.", "prototypes.")
+    assert all(name.startswith(parts) for name in named)
 
 
 class NoReads(TorchDispatchMode):

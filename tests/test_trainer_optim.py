@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from foreshock.trainer.config import OptimConfig
-from foreshock.trainer.optim import LARS, build_optimizer, set_lr
+from foreshock.trainer.lars import LARS
+from foreshock.trainer.optim import build_optimizer, set_lr
 
 SHAPES = [(6, 5), (6,), (1, 1, 5), (4, 3), ()]
 

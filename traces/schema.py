@@ -12,6 +12,7 @@ __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
     "GRAD_NORM",
+    "GRAD_NORM_CLIPPED",
     "LEVELS",
     "MAX_SCALARS",
     "SCALARS",
@@ -92,6 +93,11 @@ GRAD_NORM = Series(
     "grad_norm",
     ("layer", "step"),
     doc="L2 norm of each layer's gradient, after unscaling and before clipping; NaN: no gradient (frozen)",
+)
+GRAD_NORM_CLIPPED = Series(
+    "grad_norm_clipped",
+    ("layer", "step"),
+    doc="L2 norm of each layer's gradient after clipping; NaN: no gradient (frozen)",
 )
 
 

@@ -88,7 +88,7 @@ def _from_memory(data: ImageSet, config: TrainConfig, device: torch.device, star
         index = step_indices(step, len(data), config)
         index = (index.pin_memory() if device.type == "cuda" else index).to(device, non_blocking=True)
         random = generator(config.seed, 1, step)
-        x1, x2 = two_views(images[index], config.vit.size, config.augment, random, data.mean, data.std)
+        x1, x2 = two_views(images[index], config.network.size, config.augment, random, data.mean, data.std)
         yield Batch(x1, x2, None if labels is None else labels[index])
 
 
@@ -131,7 +131,7 @@ class _Pairs(Dataset):
 
     def __getitem__(self, job: Job) -> tuple[Tensor, Tensor, int] | str:
         number, i = job
-        augment, size = self.config.augment, self.config.vit.size
+        augment, size = self.config.augment, self.config.network.size
         try:
             image = self.data.decode(i)
         except DataError as error:

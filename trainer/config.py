@@ -13,6 +13,7 @@ __all__ = [
     "MethodConfig",
     "OptimConfig",
     "ProbeConfig",
+    "ResNetConfig",
     "TrainConfig",
     "VitConfig",
 ]
@@ -20,10 +21,13 @@ __all__ = [
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .config_backbone import ResNetConfig, VitConfig
 from .config_checks import choice, fraction, not_negative, positive, without_effect
 from .config_input import AugmentConfig, DataConfig
-from .config_model import HeadConfig, MethodConfig, OptimConfig, VitConfig
+from .config_method import HeadConfig, MethodConfig
+from .config_optim import OptimConfig
 
+Backbone = Literal["vit", "resnet"]
 Precision = Literal["off", "bf16", "fp16"]
 NonFinite = Literal["stop", "record"]
 
@@ -53,7 +57,10 @@ class ProbeConfig:
 class TrainConfig:
     """A whole training run."""
 
+    backbone: Backbone = "vit"
+    """Which of the two backbones below is trained; the other one must be at its defaults."""
     vit: VitConfig = field(default_factory=VitConfig)
+    resnet: ResNetConfig = field(default_factory=ResNetConfig)
     heads: HeadConfig = field(default_factory=lambda: HeadConfig(hidden=256, out=64))
     method: MethodConfig = field(default_factory=MethodConfig)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(base_lr=8e-3, warmup_steps=150))
@@ -91,6 +98,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         positive(self, "batch_size", "checkpoint_every", "checkpoint_keep", "log_every")
+        choice(self, "backbone", Backbone)
         choice(self, "amp", Precision)
         choice(self, "nonfinite", NonFinite)
         if self.batch_size < 2:
@@ -98,9 +106,25 @@ class TrainConfig:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"epochs {self.epochs} and steps {self.steps}: give one, and None for the other.")
         positive(self, "epochs" if self.steps is None else "steps")
+        self._check_backbone()
         self._check_warmup()
         self._check_colours()
         self._check_output()
+
+    def _check_backbone(self) -> None:
+        other, default = ("resnet", ResNetConfig()) if self.backbone == "vit" else ("vit", VitConfig())
+        if getattr(self, other) != default:
+            raise ValueError(
+                f"settings of {other} would have no effect with backbone {self.backbone!r}: leave them at their "
+                f"defaults, or choose backbone {other!r}."
+            )
+        treatment = self.method.patch_projection
+        if treatment != "learned" and not self.network.patches:
+            what = "a ResNet" if self.backbone == "resnet" else "a ViT with a convolutional stem"
+            raise ValueError(
+                f"patch_projection {treatment!r} would have no effect on {what}, which has no patch projection: "
+                "leave it at 'learned'."
+            )
 
     def _check_warmup(self) -> None:
         for unit in ("steps", "epochs"):
@@ -110,7 +134,7 @@ class TrainConfig:
 
     def _check_colours(self) -> None:
         colour = [name for name in ("saturation", "hue", "gray_p") if getattr(self.augment, name)]
-        if self.vit.in_chans == 1 and colour:
+        if self.network.in_chans == 1 and colour:
             raise ValueError(f"augment: {', '.join(colour)} would have no effect on gray images: set to 0.")
 
     def _check_output(self) -> None:
@@ -120,6 +144,15 @@ class TrainConfig:
             without_effect(self, "without trace and checkpoint_dir", "overwrite")
         if self.overwrite and self.resume:
             raise ValueError("overwrite and resume contradict each other: give one of them.")
+
+    @property
+    def network(self) -> VitConfig | ResNetConfig:
+        """The backbone that is trained.
+
+        >>> TrainConfig().network.dim
+        32
+        """
+        return self.vit if self.backbone == "vit" else self.resnet
 
     @property
     def lr(self) -> float:

@@ -11,13 +11,16 @@ from rich.console import Console
 from torch import Tensor
 
 from .batches import batches
+from .clipping import build_clipping
 from .config import TrainConfig
 from .health import Health
 from .interrupts import Interrupts
+from .methods import chance as chance_of
+from .observed import observed_layers
 from .optim import set_lr
 from .progress import Progress
 from .reporter import Reporter
-from .result import Result, Status, chance_loss
+from .result import Result, Status
 from .run import Run, prepare
 
 AUTOCAST = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,7 +32,7 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
     Step 0 is the first update; with a warm-up its learning rate is 0, as in the published code. Ctrl-C lets the step
     finish and saves a checkpoint. Raises ValueError for settings and data that cannot work.
 
-    >>> from .config_model import OptimConfig
+    >>> from .config_optim import OptimConfig
     >>> config = TrainConfig(steps=2, batch_size=8, device="cpu", optim=OptimConfig())
     >>> train(config, Console(quiet=True)).status
     'finished'
@@ -37,7 +40,7 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
     run = prepare(run) if isinstance(run, TrainConfig) else run
     config, device, total = run.config, run.device, run.schedules.total_steps
     model, optimizer, scaler, tracing = run.model, run.optimizer, run.scaler, run.tracing
-    chance = chance_loss(config)
+    chance, clip = chance_of(config), build_clipping(config, observed_layers(model))
     health = Health(device, [p for p in model.parameters() if p.requires_grad], scaled=scaler.is_enabled())
     status: Status | None = "finished"
     with Interrupts() as interrupts, Progress(run.start, total, console) as progress, tracing or nullcontext():
@@ -46,7 +49,7 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
         model.train()
         for step, batch in enumerate(batches(run.data, config, device, run.start, total), run.start):
             lr, momentum = run.schedules.lr(step), run.schedules.momentum(step)
-            set_lr(optimizer, lr)
+            set_lr(optimizer, lr, step)
             with torch.autocast(device.type, AUTOCAST[config.amp], enabled=config.amp != "off"):
                 output = model(batch.x1, batch.x2, momentum)
             optimizer.zero_grad()
@@ -59,7 +62,7 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
                 now = time.perf_counter()
                 scalars: dict[str, Tensor | float] = {
                     "loss": output.loss.detach(),
-                    "chance_loss": chance,
+                    "chance_loss": chance.loss if chance else math.nan,
                     "lr": lr,
                     "momentum": momentum,
                     "images_per_second": config.batch_size / (now - before),
@@ -68,6 +71,10 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
                     scalars["overflow"] = health.overflow
                 tracing.observe(step, output, batch.labels, scalars | output.logs)
                 before = now
+            if clip:
+                clipped = clip()
+                if tracing:
+                    tracing.note(clipped)
             scaler.step(optimizer)
             scaler.update()
             progress.advance()

@@ -1,13 +1,13 @@
 """What a run came to, and the lines that say so at its end; times are in seconds."""
 
-__all__ = ["Result", "chance_loss"]
+__all__ = ["Result"]
 
 from dataclasses import dataclass, field
-from math import log
 from pathlib import Path
 from typing import Literal
 
 from .config import TrainConfig
+from .methods import chance
 from .progress import duration
 
 Status = Literal["finished", "interrupted", "nonfinite"]
@@ -53,9 +53,9 @@ class Result:
             rate = steps / self.seconds
             images = f"{rate * config.batch_size:,.0f} images/s"
             lines.append(f"{steps} steps in {duration(self.seconds)}: {rate:.2f} steps/s, {images}")
-            chance = chance_loss(config)
-            size = f"4 x {config.method.temperature:g} x ln {config.batch_size}"
-            lines.append(f"loss {self.loss:.3f}; a model that guesses has {chance:.3f} = {size}")
+            guess = chance(config)
+            line = f"; a model that guesses has {guess.loss:.3f} = {guess.formula}" if guess else ""
+            lines.append(f"loss {self.loss:.3f}{line}")
         if self.knn:
             best = f"best {self.knn['best']:.3f} at step {self.knn['best_step']:.0f}"
             probe = config.probe
@@ -80,12 +80,3 @@ class Result:
             lines.append(f"trace: {config.trace}    next: foreshock spikes {config.trace}")
             lines.append(f"{' ' * len(f'trace: {config.trace}')}          foreshock dashboard {parent}")
         return lines
-
-
-def chance_loss(config: TrainConfig) -> float:
-    """Loss of a model that guesses: 4 T ln(N), both directions of a contrast scaled by 2 T (paper, Alg. 1).
-
-    >>> round(chance_loss(TrainConfig(batch_size=256)), 3)
-    4.436
-    """
-    return 4 * config.method.temperature * log(config.batch_size)

@@ -76,7 +76,7 @@ def prepare(config: TrainConfig) -> Run:
     """
     device = pick_device(config.device)
     torch.manual_seed(config.seed)
-    data = load_dataset(config.data, config.vit.in_chans)
+    data = load_dataset(config.data, config.network.in_chans)
     schedules = Schedules(config, steps_per_epoch(len(data), config.batch_size))
     model = build_method(config).to(device)
     run = Run(

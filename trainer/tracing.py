@@ -14,16 +14,18 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ..probes.layers import group_layers
 from ..probes.recorder import Recorder
 from ..probes.sensors.feature_knn import FeatureKNN
 from ..probes.sensors.grad_norm import GradNorm
 from ..traces.reader import open_trace
+from ..traces.schema import GRAD_NORM_CLIPPED
 from ..traces.writer import TraceWriter
+from .clipping import clips
 from .config import TrainConfig
 from .data import ImageSet
 from .folder import ImageFolder
 from .methods import Output
+from .observed import observed_layers
 from .schedules import Schedules
 
 
@@ -46,18 +48,19 @@ class Tracing:
         self.path = config.trace
         self.seconds = 0.0
         self.knn = _knn(config, data, device)
-        gradients = GradNorm(_observed(model))
+        gradients = GradNorm(observed_layers(model))
         sensors = (gradients, self.knn) if self.knn else (gradients,)
+        noted = [GRAD_NORM_CLIPPED] if clips(config) else []
         self.writer = TraceWriter(
             config.trace,
             layers=gradients.layers,
-            series=[s for sensor in sensors for s in sensor.series if s.per_layer],
+            series=[s for sensor in sensors for s in sensor.series if s.per_layer] + noted,
             config=asdict(config),
             meta=_meta(config, self.knn, schedules),
             resume_at=resume_at,
             overwrite=config.overwrite,
         )
-        self.recorder = Recorder(self.writer, sensors)
+        self.recorder = Recorder(self.writer, sensors, noted=noted)
 
     def observe(self, step: int, output: Output, labels: Tensor | None, scalars: Mapping[str, Tensor | float]) -> None:
         """Record `step`: after the last backward and unscaling, before the optimizer's step."""
@@ -65,6 +68,12 @@ class Tracing:
         if self.knn and labels is not None:
             self.knn.feed(output.features, labels.repeat(2), images=len(labels))
         self.recorder.observe(step, **scalars)
+        self.seconds += time.perf_counter() - start
+
+    def note(self, values: Mapping[str, Tensor]) -> None:
+        """Add to the row just observed what was known only after it."""
+        start = time.perf_counter()
+        self.recorder.note(**values)
         self.seconds += time.perf_counter() - start
 
     def event(self, step: int, kind: str, text: str) -> None:
@@ -123,12 +132,6 @@ class _Monitor(FeatureKNN):
         return values
 
 
-def _observed(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
-    """Parameters by layer, without the momentum encoder's, which have no gradient."""
-    named = {n: p for n, p in model.named_parameters() if not n.startswith("momentum_encoder.")}
-    return {layer: [(n, named[n]) for n in names] for layer, names in group_layers(named).items()}
-
-
 def _knn(config: TrainConfig, data: ImageSet | ImageFolder, device: torch.device) -> _Monitor | None:
     probe = config.probe
     if probe.knn_every == 0 or data.labels is None:
@@ -141,7 +144,7 @@ def _knn(config: TrainConfig, data: ImageSet | ImageFolder, device: torch.device
         )
     return _Monitor(
         queue,
-        config.vit.dim,
+        config.network.dim,
         len(data.classes),
         k=probe.knn_k,
         temperature=probe.knn_temperature,
@@ -161,5 +164,9 @@ def _meta(config: TrainConfig, knn: _Monitor | None, schedules: Schedules) -> di
     }
     if knn:
         settings = {"k": knn.k, "temperature": knn.temperature, "queue": knn.state_dict()["settings"]["queue_size"]}
-        meta["knn"] = settings | {"metric": "cosine", "every": knn.every, "features": "class token of augmented crops"}
+        meta["knn"] = settings | {
+            "metric": "cosine",
+            "every": knn.every,
+            "features": f"{config.network.feature} of augmented crops",
+        }
     return meta

@@ -1,6 +1,7 @@
-"""The vision transformer of MoCo v3: timm's, with fixed sine-cosine positions and the initial weights of the paper.
+"""The vision transformer of MoCo v3: timm's, with the paper's positions, initial weights and variants.
 
-Images are `f32[N, C, H, W]` in any normalisation; the output is the class token after the last LayerNorm, `[N, D]`.
+Images are `f32[N, C, H, W]` in any normalisation; the output, by default the class token after the last LayerNorm, is
+`[N, D]`.
 Source: arXiv 2104.02057, Sec. 5; the bounds of the initial weights are those of the published code.
 """
 
@@ -10,35 +11,46 @@ from functools import partial
 from math import sqrt
 
 import torch
-from timm.layers import Attention  # pyright: ignore[reportPrivateImportUsage]
+from timm.layers import Attention, PatchEmbed  # pyright: ignore[reportPrivateImportUsage]
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from .config import VitConfig
+from .conv_stem import ConvStem
+from .token_norm import TokenBatchNorm
 
 
 def vit(config: VitConfig) -> VisionTransformer:
-    """A vision transformer that maps images `[N, C, H, W]` to class-token features `[N, dim]`.
+    """A vision transformer that maps images `[N, C, H, W]` to features `[N, dim]`.
 
     >>> model = vit(VitConfig(image_size=224, in_chans=3, patch_size=16, dim=384, depth=12, heads=12))
     >>> sum(p.numel() for p in model.parameters() if p.requires_grad)
     21590016
     """
+    class_token = config.pooling == "class_token"
     model = VisionTransformer(
         img_size=config.size,
         patch_size=config.patch_size,
         in_chans=config.in_chans,
         num_classes=0,
-        global_pool="token",
+        global_pool="token" if class_token else "avg",
+        class_token=class_token,
+        final_norm=config.pooling != "mean_pool",
+        fc_norm=False,
+        pos_embed="none" if config.position == "none" else "learn",
         embed_dim=config.dim,
         depth=config.depth,
         num_heads=config.heads,
         mlp_ratio=config.mlp_ratio,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
         weight_init="skip",
+        embed_layer=PatchEmbed if config.stem == "patch" else ConvStem,
         attn_layer=_Attention,
     )
-    return init_vit_(model)
+    if config.mlp_norm == "batch":
+        for block in model.blocks:
+            block.norm2 = TokenBatchNorm(config.dim)
+    return init_vit_(model, config.position)
 
 
 def sincos_position(grid_h: int, grid_w: int, dim: int) -> Tensor:
@@ -64,24 +76,29 @@ def sincos_position(grid_h: int, grid_w: int, dim: int) -> Tensor:
 
 
 @torch.no_grad()
-def init_vit_(model: VisionTransformer) -> VisionTransformer:
-    """Draw the initial weights of a ViT in place and fix its position table; returns the model.
+def init_vit_(model: VisionTransformer, position: str = "sincos") -> VisionTransformer:
+    """Draw the initial weights of a ViT in place and fix its position table, unless that is learned; returns the model.
 
     Query, key and value matrices are drawn as three matrices (bound sqrt(6 / (d + d)) each), all others with their
-    own Xavier bound; biases are 0.
+    own Xavier bound; biases are 0. Convolutions of a stem keep PyTorch's initial weights.
     """
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             fan_out = module.out_features // 3 if name.endswith("qkv") else module.out_features
             _uniform_(module, fan_in=module.in_features, fan_out=fan_out)
     projection = model.patch_embed.proj
-    assert isinstance(projection, nn.Conv2d)
-    _uniform_(projection, fan_in=projection.weight[0].numel(), fan_out=projection.out_channels)
-    assert isinstance(model.cls_token, nn.Parameter)
-    assert isinstance(model.pos_embed, nn.Parameter)
-    nn.init.normal_(model.cls_token, std=1e-6)
-    model.pos_embed.copy_(sincos_position(*model.patch_embed.grid_size, dim=model.embed_dim))
-    model.pos_embed.requires_grad_(False)
+    if isinstance(projection, nn.Conv2d):
+        _uniform_(projection, fan_in=projection.weight[0].numel(), fan_out=projection.out_channels)
+    if model.cls_token is not None:
+        nn.init.normal_(model.cls_token, std=1e-6)
+    if position == "learned":
+        assert model.pos_embed is not None
+        nn.init.trunc_normal_(model.pos_embed, std=0.02)  # as in arXiv 2010.11929
+    elif position == "sincos":
+        assert model.pos_embed is not None
+        table = sincos_position(*model.patch_embed.grid_size, dim=model.embed_dim)
+        model.pos_embed.copy_(table[:, 1 - model.num_prefix_tokens :])
+        model.pos_embed.requires_grad_(False)
     return model
 
 

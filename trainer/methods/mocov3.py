@@ -1,117 +1,104 @@
-"""MoCo v3 with a vision transformer (arXiv 2104.02057): contrast of queries with momentum-encoded keys.
+"""MoCo v3 (arXiv 2104.02057): contrast of queries with momentum-encoded keys.
 
 The query encoder has backbone, projection and prediction head, the momentum encoder backbone and projection head
 only. The loss is in units of 2 x temperature x nats, summed over both directions: chance is 4 T ln(N) for N keys.
 """
 
-__all__ = ["MoCoV3", "build", "info_nce"]
+__all__ = ["TRAITS", "MoCoV3", "build", "info_nce"]
 
-from copy import deepcopy
+from math import log
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import HeadConfig, MethodConfig, VitConfig
+from ..backbone import build_backbone
+from ..config import HeadConfig, MethodConfig, ResNetConfig, VitConfig
+from ..encoder import MomentumPair
+from ..gathering import gather, world
 from ..heads import predictor, projector
-from ..vit import vit
-from . import Output
+from ..retrieval import retrieval
+from . import Chance, Output, Traits, settled
 
 
-def build(vit_config: VitConfig, heads: HeadConfig, method: MethodConfig) -> "MoCoV3":
-    """MoCo v3 of the given sizes, with a learned or a frozen patch projection.
+def _chance(method: MethodConfig, batch_size: int) -> Chance:
+    if not method.loss_scale:
+        return Chance(2 * log(batch_size), f"2 x ln {batch_size}")
+    return Chance(4 * method.temperature * log(batch_size), f"4 x {method.temperature:g} x ln {batch_size}")
+
+
+TRAITS = Traits(
+    reads=frozenset({"temperature", "momentum", "momentum_schedule", "loss_scale"}),
+    head_norm="all",
+    predictor=True,
+    chance=_chance,
+)
+
+
+def build(backbone: VitConfig | ResNetConfig, heads: HeadConfig, method: MethodConfig) -> "MoCoV3":
+    """MoCo v3 of the given sizes, with its patch projection treated as `method` says.
 
     >>> model = build(VitConfig(), HeadConfig(64, 16), MethodConfig(patch_projection="frozen"))
     >>> sum(p.numel() for p in model.encoder.backbone.patch_embed.parameters() if p.requires_grad)
     0
     """
-    backbone = vit(vit_config)
-    if method.patch_projection == "frozen":
-        # Weight and bias leave the optimizer for good: a zeroed gradient would still let weight decay shrink them.
-        backbone.patch_embed.requires_grad_(False)
+    heads = settled(heads, method, TRAITS)
+    norm = heads.batch_norm or "all"
+    last = norm if heads.predictor_last_bn else "hidden"
     return MoCoV3(
-        backbone,
-        projector(vit_config.dim, heads.hidden, heads.out),
-        predictor(heads.out, heads.hidden, heads.out),
+        build_backbone(backbone, method),
+        projector(backbone.dim, heads.hidden, heads.out, layers=heads.projector_layers, norm=norm),
+        predictor(heads.out, heads.hidden, heads.out, norm=last) if heads.predictor else nn.Identity(),
         temperature=method.temperature,
+        loss_scale=method.loss_scale,
     )
 
 
-class MoCoV3(nn.Module):
+class MoCoV3(MomentumPair):
     """Two encoders, a predictor and the symmetrised contrastive loss (Alg. 1 of the paper).
 
     Args:
-        backbone: images `[N, C, H, W]` to features `[N, D]`, without BatchNorm (both views share one pass).
+        backbone: images `[N, C, H, W]` to features `[N, D]`.
         projector: features `[N, D]` to embeddings `[N, E]`.
         predictor: embeddings `[N, E]` to queries `[N, E]`.
         temperature: divides the cosine similarities.
+        loss_scale: multiply the loss by 2 x temperature.
     """
 
     def __init__(
-        self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module, *, temperature: float = 0.2
+        self,
+        backbone: nn.Module,
+        projector: nn.Module,
+        predictor: nn.Module,
+        *,
+        temperature: float = 0.2,
+        loss_scale: bool = True,
     ) -> None:
-        super().__init__()
-        self.encoder = Encoder(backbone, projector)
-        self.predictor = predictor
-        self.momentum_encoder = deepcopy(self.encoder).requires_grad_(False)
-        self.temperature = temperature
+        super().__init__(backbone, projector, predictor)
+        self.temperature, self.loss_scale = temperature, loss_scale
 
     def forward(self, x1: Tensor, x2: Tensor, momentum: float) -> Output:
         """Update the momentum encoder, then contrast both views `[N, C, H, W]` in both directions.
+
+        With momentum 0 the keys come from the encoder's newest weights, without a gradient.
 
         Logs: `contrastive_accuracy` (0 to 1: how often the own key is the nearest of all),
         `positive_similarity` and `negative_similarity` (mean cosines with the own key and with the others').
         Raises ValueError if the views differ in shape.
         """
-        if x1.shape != x2.shape:
-            raise ValueError(f"the views have shapes {tuple(x1.shape)} and {tuple(x2.shape)}: crop both to one size.")
-        self.update_momentum_encoder(momentum)
-        views = torch.cat([x1, x2])
-        with torch.no_grad():
-            k1, k2, _ = self.momentum_encoder(views)
-        z1, z2, features = self.encoder(views)
-        q1, q2 = self.predictor(z1), self.predictor(z2)
-        loss1, logs1 = info_nce(q1, k2, self.temperature)
-        loss2, logs2 = info_nce(q2, k1, self.temperature)
+        q1, q2, k1, k2, features = self.encode(x1, x2, momentum)
+        loss1, logs1 = info_nce(q1, k2, self.temperature, loss_scale=self.loss_scale)
+        loss2, logs2 = info_nce(q2, k1, self.temperature, loss_scale=self.loss_scale)
         logs = {name: (logs1[name] + logs2[name]) / 2 for name in logs1}
         return Output(loss1 + loss2, logs, features.detach())
 
-    @torch.no_grad()
-    def update_momentum_encoder(self, momentum: float) -> None:
-        """Move the momentum encoder's parameters towards the encoder's; BatchNorm statistics stay its own.
 
-        An interpolation leaves equal tensors equal to the last bit; the sum m p + (1 - m) q would let them drift.
-        """
-        targets: list[Tensor] = list(self.momentum_encoder.parameters())
-        sources: list[Tensor] = list(self.encoder.parameters())
-        torch._foreach_lerp_(targets, sources, 1.0 - momentum)  # pyright: ignore[reportPrivateImportUsage]
-
-
-class Encoder(nn.Module):
-    """A backbone with its projection head."""
-
-    def __init__(self, backbone: nn.Module, projector: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.projector = projector
-
-    def forward(self, views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Views `[2N, C, H, W]` to the embeddings `[N, E]` of either half and the features `[2N, D]` of both.
-
-        The backbone normalises every image by itself, so it takes both halves in one pass; the head's BatchNorm does
-        not, so it takes them one after the other (paper, appendix: two separate batches).
-        """
-        features = self.backbone(views)
-        first, second = features.chunk(2)
-        return self.projector(first), self.projector(second), features
-
-
-def info_nce(q: Tensor, k: Tensor, temperature: float) -> tuple[Tensor, dict[str, Tensor]]:
+def info_nce(q: Tensor, k: Tensor, temperature: float, *, loss_scale: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
     """The contrastive loss of queries `[N, E]` with keys `[N, E]`, times 2 x temperature, and what it looked like.
 
     Row i of `k` belongs to row i of `q`; the keys of all processes are the candidates. Computed in float32 at least,
-    whatever autocast says: bfloat16 logits are off by 2e-3 when training is nearly converged.
+    whatever autocast says: bfloat16 logits are off by 2e-3 when training is nearly converged. Without `loss_scale` it
+    is in nats.
 
     >>> loss, logs = info_nce(torch.eye(4), torch.eye(4), temperature=0.2)
     >>> round(loss.item(), 4), logs["contrastive_accuracy"].item(), logs["positive_similarity"].item()
@@ -120,27 +107,10 @@ def info_nce(q: Tensor, k: Tensor, temperature: float) -> tuple[Tensor, dict[str
     precision = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
         q = F.normalize(q.to(precision), dim=1)
-        k, rank = _gather(F.normalize(k.detach().to(precision), dim=1))
+        k = gather(F.normalize(k.detach().to(precision), dim=1))
         similarity = q @ k.T
-        labels = torch.arange(len(q), device=q.device) + rank * len(q)
-        loss = F.cross_entropy(similarity / temperature, labels) * (2 * temperature)
-    return loss, _logs(similarity.detach(), labels)
-
-
-def _gather(keys: Tensor) -> tuple[Tensor, int]:
-    """The keys of all processes in the order of their ranks, and this process's rank."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return keys, 0
-    parts = [torch.empty_like(keys) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, keys.contiguous())
-    return torch.cat(parts), dist.get_rank()
-
-
-def _logs(similarity: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    queries, keys = similarity.shape
-    positive = similarity.gather(1, labels[:, None]).sum()
-    return {
-        "contrastive_accuracy": (similarity.argmax(1) == labels).to(similarity.dtype).mean(),
-        "positive_similarity": positive / queries,
-        "negative_similarity": (similarity.sum() - positive) / (queries * (keys - 1)),
-    }
+        labels = torch.arange(len(q), device=q.device) + world()[1] * len(q)
+        loss = F.cross_entropy(similarity / temperature, labels)
+        if loss_scale:
+            loss = loss * (2 * temperature)
+    return loss, retrieval(similarity.detach(), labels)

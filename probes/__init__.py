@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from .dips import Dip, DipFinder, find_dips
 from .layers import group_layers
+from .onset_order import onset_order
+from .onset_report import OnsetOrder
 from .precursor_report import PrecursorReport
 from .precursors import Precedence, preceding, precursors
 from .spikes import Spike, SpikeFinder, find_spikes
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Dip",
     "DipFinder",
+    "OnsetOrder",
     "Precedence",
     "PrecursorReport",
     "Spike",
@@ -30,6 +33,7 @@ __all__ = [
     "find_dips",
     "find_spikes",
     "group_layers",
+    "onset_order",
     "preceding",
     "precursors",
 ]

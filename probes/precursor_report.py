@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from .coincidence import Rate
 from .lead_time import LeadTime
 from .molchan import Molchan
 from .precursor_controls import Controls
+from .records import html_table, plain
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -120,7 +120,7 @@ class PrecursorReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values, `verdict` too; NaN and infinity become None."""
-        return _plain({"verdict": self.verdict, **asdict(self)})
+        return plain({"verdict": self.verdict, **asdict(self)})
 
     def to_json(self, indent: int | None = None) -> str:
         """Return `to_dict` as JSON text that any parser accepts."""
@@ -138,13 +138,7 @@ class PrecursorReport:
 
     def _repr_html_(self) -> str:
         head = ("layer", "lag", "precursor", "95 %", "chance", "lift", "trigger", "false / 10,000", "p", "reverse p")
-        cells = "".join(f"<th>{name}</th>" for name in head)
-        body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in _cells(row)) + "</tr>" for row in self.rows)
-        facts = "".join(f"<li>{escape(line)}</li>" for line in [*self._facts(), *self.notes])
-        return (
-            f"<p><b>{escape(self.verdict)}</b></p><ul>{facts}</ul>"
-            f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
-        )
+        return html_table(self.verdict, [*self._facts(), *self.notes], head, map(_cells, self.rows))
 
     def _facts(self) -> list[str]:
         runs = f"{self.runs} runs, " if self.runs > 1 else ""
@@ -198,11 +192,3 @@ def _flat(row: Coincidence) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

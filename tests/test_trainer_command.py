@@ -46,7 +46,7 @@ def test_data_may_be_named_briefly(root: Path, capsys) -> None:
 
 
 BAD = {
-    "unknown recipe": (["papre"], "paper-vit-b"),
+    "unknown recipe": (["paper-vit-x"], "paper-vit-b"),
     "no recipe": (["--trace", "x"], "no recipe '--trace'"),
     "nothing": ([], "usage"),
     "unknown option": (["demo", "--stepps", "3"], "--stepps"),

@@ -1,8 +1,8 @@
 """Settings of the backbones, as frozen dataclasses; image sizes are in pixels."""
 
-__all__ = ["ResNetConfig", "VitConfig"]
+__all__ = ["SIZES", "ResNetConfig", "VitConfig", "vit_of_size"]
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .config_checks import choice, positive
@@ -11,12 +11,14 @@ Stem = Literal["patch", "conv"]
 MlpNorm = Literal["layer", "batch"]
 Position = Literal["sincos", "learned", "none"]
 Pooling = Literal["class_token", "mean_pool", "norm_then_mean_pool"]
+SIZES = {"vit-s": (384, 12, 12), "vit-b": (768, 12, 12), "vit-l": (1024, 24, 16), "vit-h": (1280, 32, 16)}
+"""Width, blocks and attention heads of the paper's models (Table 2)."""
 ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
 @dataclass(frozen=True)
 class VitConfig:
-    """A vision transformer (arXiv 2104.02057, Sec. 5); `--model vit-b/16` sets all sizes of a known one at once."""
+    """A vision transformer (arXiv 2104.02057, Sec. 5); `vit_of_size` sets all sizes of a known one at once."""
 
     image_size: int | tuple[int, int] = 28
     """Side of a crop, or its height and width, in pixels; a multiple of the patch size."""
@@ -132,6 +134,21 @@ class ResNetConfig:
     def patches(self) -> bool:
         """A ResNet has no patch projection."""
         return False
+
+
+def vit_of_size(name: str, base: VitConfig | None = None) -> VitConfig:
+    """A ViT of the paper (Table 2), such as "vit-b/16", with all else as in `base`.
+
+    Raises ValueError for a name that is not a size and a patch.
+
+    >>> vit_of_size("vit-s/7", VitConfig(image_size=28)).heads
+    12
+    """
+    size, _, patch = name.lower().partition("/")
+    if size not in SIZES or not patch.isdigit():
+        raise ValueError(f"model {name!r} is unknown: give one of {', '.join(SIZES)} and a patch, such as vit-b/16.")
+    dim, depth, heads = SIZES[size]
+    return replace(base or VitConfig(), patch_size=int(patch), dim=dim, depth=depth, heads=heads)
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -31,7 +31,7 @@ class LARS(Optimizer):
         weight_decay: wd.
         trust_coefficient: c.
 
-    >>> p = nn.Parameter(torch.ones(2, 2))
+    >>> p = torch.nn.Parameter(torch.ones(2, 2))
     >>> p.grad = torch.full((2, 2), 5.0)
     >>> LARS([p], lr=10.0, weight_decay=0.0).step()
     >>> p[0, 0].item()

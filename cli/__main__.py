@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in known:
         return fail(f"there is no subcommand {name!r}; the subcommands are {', '.join(known)}")
     try:
-        return importlib.import_module(f"{__package__}.{name}").main(rest)
+        return importlib.import_module(f"{__package__}.{name.replace('-', '_')}").main(rest)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `foreshock spikes RUN | head`: not an error, and nobody is left to tell
@@ -60,7 +60,7 @@ def subcommands() -> dict[str, str]:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if not path.stem.startswith("_"):
             docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            found[path.stem] = docstring.split("\n", 1)[0]
+            found[path.stem.replace("_", "-")] = docstring.split("\n", 1)[0]
     return found
 
 

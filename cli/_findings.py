@@ -8,17 +8,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ._sources import has_curve
+
 if TYPE_CHECKING:
     from ..probes import Dip, Precedence, Spike
     from ..traces import Trace
+    from ._sources import Table as FileTable
 
-__all__ = ["print_findings"]
+__all__ = ["count", "dip_table", "print_findings"]
 
 MOST_ROWS = 20
 
 
 def print_findings(
-    trace: "Trace",
+    trace: "Trace | FileTable",
     spikes: Sequence["Spike"],
     dips: Sequence["Dip"],
     pairs: Sequence["Precedence"],
@@ -30,7 +33,7 @@ def print_findings(
     console = console or Console()
     after_warmup = [spike for spike in spikes if not spike.warmup]
     console.print(
-        f"[bold]{trace.name}[/] ({trace.state}): {len(trace):,} steps, {len(trace.layers)} layers, "
+        f"[bold]{escape(trace.name)}[/] ({trace.state}): {len(trace):,} steps, {len(trace.layers)} layers, "
         f"{count(len(after_warmup), 'spike')}"
         + (f" and {len(spikes) - len(after_warmup)} during warm-up" if len(after_warmup) < len(spikes) else "")
         + f", {count(len(dips), 'dip')}",
@@ -44,7 +47,7 @@ def print_findings(
         console.print(f"[dim]the {MOST_ROWS} strongest of {len(spikes)}; by layer: {rest}; all with --json[/]")
     if dips:
         console.print(dip_table(dips, pairs, within))
-    if "knn_accuracy" not in trace.scalars:
+    if not has_curve(trace):
         console.print("[dim]no kNN curve in this run, so no dips to look for[/]")
 
 
@@ -72,26 +75,31 @@ def spike_table(spikes: Sequence["Spike"], pairs: Sequence["Precedence"]) -> Tab
     return table
 
 
-def dip_table(dips: Sequence["Dip"], pairs: Sequence["Precedence"], within: int) -> Table:
-    """The dips, each with the spikes whose onset lies in the `within` steps before it."""
+def dip_table(dips: Sequence["Dip"], pairs: Sequence["Precedence"] = (), within: int | None = None) -> Table:
+    """The dips, with `within` each with the spikes whose onset lies in so many steps before it."""
     table = Table(title="Accuracy dips (kNN)", title_justify="left", header_style="bold")
     for heading in ("onset", "depth", "lowest at", "recovered by"):
         table.add_column(heading, justify="right")
     table.add_column("kind")
-    table.add_column(f"spikes in the {within} steps before")
+    if within is not None:
+        table.add_column(f"spikes in the {within} steps before")
     for dip in dips:
-        before = sorted((pair for pair in pairs if pair.dip == dip), key=lambda pair: -pair.lag)
         table.add_row(
             f"{dip.onset_after}–{dip.onset_by}",
             f"{100 * dip.depth:.1f} points",
             str(dip.nadir),
             str(dip.end) if dip.end is not None and dip.kind != "unrecovered" else "–",
             dip.kind.replace("_", " "),
-            ", ".join(f"{escape(p.spike.layer)} ({p.spike.ratio:.1f}×, {p.lag} before)" for p in before[:4])
-            + (f" and {len(before) - 4} more" if len(before) > 4 else "")
-            or "none",
+            *([] if within is None else [_before(dip, pairs)]),
         )
     return table
+
+
+def _before(dip: "Dip", pairs: Sequence["Precedence"]) -> str:
+    before = sorted((pair for pair in pairs if pair.dip == dip), key=lambda pair: -pair.lag)
+    rest = f" and {len(before) - 4} more" if len(before) > 4 else ""
+    told = ", ".join(f"{escape(p.spike.layer)} ({p.spike.ratio:.1f}×, {p.lag} before)" for p in before[:4])
+    return told + rest or "none"
 
 
 def strength(spike: "Spike") -> float:

@@ -17,9 +17,14 @@ class SpikesCommand:
     """List a run's gradient spikes and accuracy dips, and which spike came before which dip."""
 
     run: tyro.conf.Positional[Path]
-    """The run: the folder that was given to --trace."""
+    """The run: the folder that was given to --trace, or a .csv or .npy file."""
     layer: str | None = None
     """Only this layer's spikes."""
+    column: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Of a file: a column to search (give it several times for several); by default all but steps and accuracy. Of a
+    run: a series, grad_norm by default."""
+    step_column: str | None = None
+    """Of a CSV file: the column with the step numbers; by default the one called step or iteration."""
     detector: str = "robust"
     """Rule that finds the spikes."""
     ratio: float | None = None
@@ -35,13 +40,13 @@ class SpikesCommand:
 def main(argv: Sequence[str]) -> int:
     """Entry point of `foreshock spikes`; exit code 0 whether or not there are any."""
     command = tyro.cli(SpikesCommand, args=list(argv), prog="foreshock spikes")
-    from ..probes import find_dips, find_spikes, preceding
-    from ..traces import open_trace
+    from ..probes import preceding
+    from ._sources import dips_of, has_curve, open_source, spikes_of
 
-    trace = open_trace(command.run)
+    trace = open_source(command.run, columns=command.column, step_column=command.step_column)
     thresholds = {key: value for key in ("ratio", "z") if (value := getattr(command, key)) is not None}
-    spikes = find_spikes(trace, layer=command.layer, detector=command.detector, **thresholds)
-    dips = find_dips(trace) if "knn_accuracy" in trace.scalars else []
+    spikes = spikes_of(trace, command.column, layer=command.layer, detector=command.detector, **thresholds)
+    dips = dips_of(trace) if has_curve(trace) else []
     pairs = preceding(spikes, dips, within=command.within)
     if command.json:
         print(json.dumps(as_json(trace, spikes, dips, pairs), allow_nan=False))

@@ -150,7 +150,8 @@ class PrecursorReport:
             f"precursor rate {_share(best.precursor)}, chance {best.expected:.2f}; "
             f"trigger rate {_share(best.trigger)}, {best.false_alarms:.1f} false alarms per 10,000 steps"
         )
-        facts.append(f"lead time {lead.median:g} steps [{lead.low:g}, {lead.high:g}], by chance {lead.chance:g}")
+        if lead.events:
+            facts.append(f"lead time {lead.median:g} steps [{lead.low:g}, {lead.high:g}], by chance {lead.chance:g}")
         curve = self.molchan[best.layer]
         facts.append(f"Molchan area skill {curve.skill:.2f}, by chance {curve.chance:.2f}")
         p = "not testable" if controls.reverse_p is None else f"p = {controls.reverse_p:.2g}"

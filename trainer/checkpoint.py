@@ -5,7 +5,7 @@ newest `keep` stay. Reading allows tensors, numbers and containers only (torch's
 runs no code; its checksums are compared, since torch itself reads flipped bits without a word.
 """
 
-__all__ = ["CheckpointError", "Checkpoints", "differences"]
+__all__ = ["CheckpointError", "Checkpoints", "differences", "read_checkpoint"]
 
 import contextlib
 import os
@@ -32,6 +32,8 @@ MAY_DIFFER = frozenset(
         "log_every",
         "data.data_root",
         "data.workers",
+        "scale.parallel",
+        "scale.timeout",
     }
 )
 # The length of the run shapes a cosine; it may change only if nothing follows one.
@@ -87,14 +89,15 @@ class Checkpoints:
         damaged = []
         for path in self.paths():
             try:
-                return _read(path), path, damaged
+                return read_checkpoint(path), path, damaged
             except CheckpointError as error:
                 damaged.append(str(error))
         reason = damaged[0] if damaged else f"no checkpoint in {self.folder}."
         raise CheckpointError(f"nothing to resume from: {reason} Leave out --resume to start afresh.")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in one file: tensors, numbers and containers only; CheckpointError if it is damaged or isn't one."""
     try:
         with zipfile.ZipFile(path) as archive:
             flipped = archive.testzip()

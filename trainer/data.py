@@ -1,8 +1,9 @@
 """The training images: Fashion-MNIST in memory, or a folder of one's own; tones are uint8, 0 to 255.
 
-`load_dataset` takes `fashion-mnist` or `folder:PATH`. Fashion-MNIST is looked up in `data_root`, in the folder named by
-the environment variable FORESHOCK_DATA, where Debian's package dataset-fashion-mnist puts it, and in the user's
-cache, into which torchvision downloads it if all else fails. Folders are in `folder.py`.
+`load_dataset` takes `fashion-mnist`, `folder:PATH` or one of the data sets in `named_data.py`. Fashion-MNIST is looked
+up in `data_root`, in the folder named by the environment variable FORESHOCK_DATA, where Debian's package
+dataset-fashion-mnist puts it, and in the user's cache, into which torchvision downloads it if all else fails. Folders
+are in `folder.py`.
 """
 
 __all__ = ["DataError", "ImageSet", "load_dataset"]
@@ -11,7 +12,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -69,8 +70,12 @@ class ImageSet:
         return self.images.shape[1]
 
 
-def load_dataset(config: DataConfig, channels: int = 1, split: Split = "train") -> "ImageSet | ImageFolder":
+def load_dataset(
+    config: DataConfig, channels: int = 1, split: Split = "train", *, download: bool = True
+) -> "ImageSet | ImageFolder":
     """The images that `config` names, with `channels` channels each; DataError says what is wrong with them.
+
+    Fashion-MNIST is downloaded where it is not found, unless `download` is False; the other named sets never are.
 
     >>> data = load_dataset(DataConfig(limit=512))
     >>> tuple(data.images.shape), data.classes[int(data.labels[0])]
@@ -81,27 +86,37 @@ def load_dataset(config: DataConfig, channels: int = 1, split: Split = "train") 
 
         return load_folder(config.dataset.removeprefix("folder:"), channels, config.limit)
     if config.dataset != "fashion-mnist":
-        raise DataError(f"unknown data {config.dataset!r}: choose fashion-mnist or folder:PATH.")
+        from .named_data import load_named
+
+        return _first(load_named(config.dataset, config.data_root, channels, split), config.limit)
     if channels != 1:
         raise DataError(f"Fashion-MNIST is gray, but the model takes {channels} channels: set vit.in_chans to 1.")
-    images, labels = _fashion_mnist(config.data_root, split)
-    limit = config.limit or len(images)
+    images, labels = _fashion_mnist(config.data_root, split, download)
     mean, std = FASHION_TONES
-    return ImageSet("fashion-mnist", images[:limit], labels[:limit], FASHION_CLASSES, (mean,), (std,))
+    return _first(ImageSet("fashion-mnist", images, labels, FASHION_CLASSES, (mean,), (std,)), config.limit)
 
 
-def _fashion_mnist(data_root: str | None, split: Split) -> tuple[Tensor, Tensor]:
+def _first(data: "ImageSet | ImageFolder", limit: int | None) -> "ImageSet | ImageFolder":
+    if limit is None:
+        return data
+    labels = None if data.labels is None else data.labels[:limit]
+    if isinstance(data, ImageSet):
+        return replace(data, images=data.images[:limit], labels=labels)
+    return replace(data, paths=data.paths[:limit], labels=labels)
+
+
+def _fashion_mnist(data_root: str | None, split: Split, download: bool) -> tuple[Tensor, Tensor]:
     prefix = {"train": "train", "test": "t10k"}[split]
     names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
-    files = _find(data_root, names)
+    files = _find(data_root, names, download)
     images, labels = (_read_idx(path) for path in files)
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise DataError(f"{files[0]} and {files[1].name} do not belong together: {_RENEW}")
     return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).long()
 
 
-def _find(data_root: str | None, names: tuple[str, str]) -> tuple[Path, Path]:
-    """The two files in the first place that has both, or downloaded into the cache."""
+def _find(data_root: str | None, names: tuple[str, str], download: bool) -> tuple[Path, Path]:
+    """The two files in the first place that has both, or downloaded into the cache if that is allowed."""
     for place in [Path(data_root)] if data_root else list(_places()):
         for folder in (place, place / "FashionMNIST" / "raw"):
             found = [p for name in names for p in (folder / name, folder / f"{name}.gz") if p.is_file()]
@@ -113,6 +128,11 @@ def _find(data_root: str | None, names: tuple[str, str]) -> tuple[Path, Path]:
         raise DataError(
             f"no Fashion-MNIST in {data_root} ({names[0]}.gz and {names[1]}.gz are looked for): "
             "give the folder that holds them, or leave data_root out to search the usual places."
+        )
+    if not download:
+        raise DataError(
+            "Fashion-MNIST is not on this computer: get it with --download, install Debian's package "
+            "dataset-fashion-mnist, or name a folder with its four *-ubyte.gz files by --data-root."
         )
     return _download(names)
 

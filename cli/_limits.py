@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._sources import Table, dips_of, has_curve, open_source, spikes_of
+from ..probes.compare import final_accuracy
+from ._sources import Table, curve_of, dips_of, open_source, spikes_of
 
 if TYPE_CHECKING:
     from ..probes import Dip, Spike
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from .check import CheckCommand
 
 __all__ = ["Check", "check", "print_checks"]
-
-_LAST = 5  # evaluations at the end whose median is the final accuracy
 
 
 @dataclass(frozen=True)
@@ -84,18 +83,10 @@ class _Look:
 
     @cached_property
     def accuracy(self) -> float:
-        self._need_curve()
-        curve = self._command.accuracy_column
-        name = curve or (self.source.curve if isinstance(self.source, Table) else "knn_accuracy")
-        values = np.asarray(self.source[name], float)
-        values = values[~np.isnan(values)]
-        if not len(values):
-            raise ValueError(f"{self.source.path} has no evaluation, so its final accuracy cannot be held to a limit")
-        return float(np.median(values[-_LAST:]))
-
-    def _need_curve(self) -> None:
-        if not has_curve(self.source, self._command.accuracy_column):
+        name = curve_of(self.source, self._command.accuracy_column)
+        if not name:
             raise ValueError(f"{self.source.path} has no accuracy curve to hold to a limit; name its --accuracy-column")
+        return final_accuracy(self.source[name])
 
 
 def _check_limits(command: CheckCommand) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..probes import Dip, Spike
     from ..traces import Trace
 
-__all__ = ["Table", "dips_of", "has_curve", "open_source", "spikes_of"]
+__all__ = ["Table", "curve_of", "dips_of", "has_curve", "open_source", "spikes_of"]
 
 STEP_COLUMNS = ("step", "steps", "_step", "iteration", "iter", "global_step")
 CURVES = ("knn_accuracy", "accuracy")
@@ -107,9 +107,15 @@ def spikes_of(source: Trace | Table, columns: Sequence[str] = (), **options: Any
     return find_spikes(source, series=columns[0] if columns else "grad_norm", **options)
 
 
+def curve_of(source: Trace | Table, curve: str | None = None) -> str:
+    """The name of the accuracy curve: the one that was named, or the one that there is, or ""."""
+    own = source.curve if isinstance(source, Table) else "knn_accuracy" if "knn_accuracy" in source.scalars else ""
+    return curve or own
+
+
 def has_curve(source: Trace | Table, curve: str | None = None) -> bool:
     """Whether there is an accuracy curve, or one was named."""
-    return bool(curve or (source.curve if isinstance(source, Table) else "knn_accuracy" in source.scalars))
+    return bool(curve_of(source, curve))
 
 
 def dips_of(source: Trace | Table, curve: str | None = None, **options: Any) -> list[Dip]:
@@ -119,7 +125,7 @@ def dips_of(source: Trace | Table, curve: str | None = None, **options: Any) -> 
     if not has_curve(source, curve):
         known = ", ".join(source.scalars) or "none"
         raise ValueError(f"{source.path} has no accuracy curve; name one of its columns, which are {known}")
-    name = curve or (source.curve if isinstance(source, Table) else "knn_accuracy")
+    name = curve_of(source, curve)
     try:
         return find_dips(source, series=name, **options)  # pyright: ignore[reportArgumentType]
     except ValueError as error:

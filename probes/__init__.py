@@ -10,6 +10,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from .compare import compare
+from .compare_report import Comparison
 from .dips import Dip, DipFinder, find_dips
 from .layers import group_layers
 from .onset_order import onset_order
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 # `watch` is not listed, so that `import *` works without torch.
 __all__ = [
+    "Comparison",
     "Dip",
     "DipFinder",
     "OnsetOrder",
@@ -30,6 +33,7 @@ __all__ = [
     "PrecursorReport",
     "Spike",
     "SpikeFinder",
+    "compare",
     "find_dips",
     "find_spikes",
     "group_layers",

@@ -155,6 +155,17 @@ def test_the_chance_line_is_the_loss_of_a_guess(name, formula, loss):
     assert line.loss == pytest.approx(loss)
 
 
+def test_the_ideal_line_is_the_loss_of_coinciding_pairs_among_orthogonal_others():
+    eye = torch.eye(256)
+    one_direction = info_nce(eye, eye, 0.2)[0].item()
+    ideal = {name: chance(small(name)) for name in ("mocov3", "simclr", "byol")}
+    assert ideal["mocov3"] is not None
+    assert ideal["mocov3"].ideal == pytest.approx(2 * one_direction, rel=1e-5)
+    assert ideal["simclr"] is not None
+    assert ideal["simclr"].ideal == pytest.approx(nt_xent(eye, eye, 0.2)[0].item(), rel=1e-5)
+    assert ideal["byol"] is None
+
+
 def test_alike_embeddings_have_the_loss_of_chance():
     same = torch.ones(16, 4)
     assert nt_xent(same, same, 0.2)[0].item() == pytest.approx(0.4 * log(31), rel=1e-5)

@@ -114,6 +114,7 @@ SCALARS = {
         _scalar("momentum", "1", "momentum of the momentum encoder"),
         _scalar("contrastive_accuracy", "1", "top-1 accuracy of the in-batch contrastive task, 0 to 1"),
         _scalar("chance_loss", "1", "the loss of a uniform guess"),
+        _scalar("ideal_loss", "1", "the loss where every positive pair coincides and all others are orthogonal"),
         _scalar("knn_accuracy", "1", "kNN accuracy on features, 0 to 1; NaN where not evaluated"),
         _scalar("knn_queries", "images", "number of images behind that evaluation"),
         _scalar("wall_time", "s", "seconds since 1970-01-01 UTC"),

@@ -54,8 +54,10 @@ class Result:
             images = f"{rate * config.batch_size:,.0f} images/s"
             lines.append(f"{steps} steps in {duration(self.seconds)}: {rate:.2f} steps/s, {images}")
             guess = chance(config)
-            line = f"; a model that guesses has {guess.loss:.3f} = {guess.formula}" if guess else ""
-            lines.append(f"loss {self.loss:.3f}{line}")
+            line = f"loss {self.loss:.3f}"
+            if guess:
+                line += f"; a model that guesses has {guess.loss:.3f} = {guess.formula}, an ideal one {guess.ideal:.3f}"
+            lines.append(line)
         if self.knn:
             best = f"best {self.knn['best']:.3f} at step {self.knn['best_step']:.0f}"
             probe = config.probe

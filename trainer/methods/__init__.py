@@ -45,10 +45,14 @@ class Method(Protocol):
 
 
 class Chance(NamedTuple):
-    """The loss of a model that guesses, and the formula in words of numbers."""
+    """Two lines between which a healthy loss falls: that of a model that guesses, and that of one that has it all."""
 
     loss: float
+    """Of a guess."""
     formula: str
+    """The same in words of numbers."""
+    ideal: float
+    """Where every positive pair coincides and all others are orthogonal; 0 where the task knows no others."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +102,11 @@ def settled(heads: HeadConfig, method: MethodConfig, own: Traits) -> HeadConfig:
 
 
 def chance(config: TrainConfig) -> Chance | None:
-    """What a model that guesses has for a loss; None where the method's loss has no such line.
+    """What a model that guesses has for a loss, and an ideal one; None where the method's loss has no such lines.
 
-    >>> chance(TrainConfig(batch_size=256))
-    Chance(loss=4.436141955583649, formula='4 x 0.2 x ln 256')
+    >>> line = chance(TrainConfig(batch_size=256))
+    >>> round(line.loss, 3), line.formula, round(line.ideal, 3)
+    (4.436, '4 x 0.2 x ln 256', 0.8)
     """
     return traits(config).chance(config.method, config.batch_size)
 

@@ -6,7 +6,7 @@ only. The loss is in units of 2 x temperature x nats, summed over both direction
 
 __all__ = ["TRAITS", "MoCoV3", "build", "info_nce"]
 
-from math import log
+from math import exp, log, log1p
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,11 @@ from . import Chance, Output, Traits, settled
 
 
 def _chance(method: MethodConfig, batch_size: int) -> Chance:
+    ideal = 2 * log1p((batch_size - 1) * exp(-1 / method.temperature))
     if not method.loss_scale:
-        return Chance(2 * log(batch_size), f"2 x ln {batch_size}")
-    return Chance(4 * method.temperature * log(batch_size), f"4 x {method.temperature:g} x ln {batch_size}")
+        return Chance(2 * log(batch_size), f"2 x ln {batch_size}", ideal)
+    scale = 2 * method.temperature
+    return Chance(2 * scale * log(batch_size), f"4 x {method.temperature:g} x ln {batch_size}", scale * ideal)
 
 
 TRAITS = Traits(

@@ -6,7 +6,7 @@ of 2 x temperature x nats: chance is 2 T ln(2N - 1). (The original is in nats: `
 
 __all__ = ["TRAITS", "SimCLR", "build", "nt_xent"]
 
-from math import log
+from math import exp, log, log1p
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,11 @@ from . import Chance, Output, Traits, settled
 
 def _chance(method: MethodConfig, batch_size: int) -> Chance:
     others = 2 * batch_size - 1
+    ideal = log1p((others - 1) * exp(-1 / method.temperature))
     if not method.loss_scale:
-        return Chance(log(others), f"ln {others}")
-    return Chance(2 * method.temperature * log(others), f"2 x {method.temperature:g} x ln {others}")
+        return Chance(log(others), f"ln {others}", ideal)
+    scale = 2 * method.temperature
+    return Chance(scale * log(others), f"2 x {method.temperature:g} x ln {others}", scale * ideal)
 
 
 TRAITS = Traits(

@@ -28,7 +28,7 @@ TRAITS = Traits(
     reads=frozenset({"temperature"} | SETTINGS),
     head_norm="none",
     predictor=False,
-    chance=lambda method, batch_size: Chance(log(method.prototypes), f"ln {method.prototypes}"),
+    chance=lambda method, batch_size: Chance(log(method.prototypes), f"ln {method.prototypes}", 0.0),
 )
 
 

@@ -31,8 +31,12 @@ def two_views(
     generator: torch.Generator,
     mean: tuple[float, ...] = (0.0,),
     std: tuple[float, ...] = (1.0,),
+    part: tuple[int, int] = (0, 1),
 ) -> tuple[Tensor, Tensor]:
     """Two views of `images`: u8[N, C, H, W], each f32[N, C, *size], normalised by `mean` and `std` per channel.
+
+    `images` may be a part of a batch, `part` its number and the number of equal parts: they get the views that they
+    would get in the whole batch.
 
     >>> images = torch.full((4, 1, 28, 28), 255, dtype=torch.uint8)
     >>> x1, x2 = two_views(images, (28, 28), AugmentConfig(jitter_p=0), torch.Generator().manual_seed(0))
@@ -40,7 +44,8 @@ def two_views(
     ((4, 1, 28, 28), 1.0)
     """
     height, width = images.shape[-2:]
-    views = draw(len(images), height, width, config, generator)
+    number, parts = part
+    views = draw(len(images) * parts, height, width, config, generator).part(number, parts)
     x = apply(images, views.to(images.device), size, config.blur_sigma[1])
     x = (x - _channels(mean, x.device)) / _channels(std, x.device)
     return x[: len(images)], x[len(images) :]

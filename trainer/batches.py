@@ -1,7 +1,8 @@
 """The stream of batches: which images a step sees, and their two views on the training device.
 
 A step's images and views follow from the seed and the step's number alone. So a run that is resumed in mid-epoch needs
-no state of a sampler, and the number of decoding processes changes nothing.
+no state of a sampler, and the number of decoding processes changes nothing. Of several training processes each takes
+its own part of that one batch, in the order of their ranks.
 """
 
 __all__ = ["Batch", "batches", "generator", "step_indices", "steps_per_epoch"]
@@ -19,33 +20,47 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from .augment import two_views
 from .config import TrainConfig
 from .data import DataError, ImageSet
+from .distributed import Processes
 from .folder import ImageFolder
 from .reference import apply_one
 from .views import draw
 
+ALONE = Processes()
 Job = tuple[int, int]
 """Number of a crop pair in the whole run (step x batch size + place in the batch), index of its image."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees."""
+    """What one step sees in this process."""
 
     x1: Tensor
-    """f32[N, C, H, W], first views; `x2` the second ones of the same images."""
+    """f32[N, C, H, W] (f64 in a run in float64), first views; `x2` the second ones of the same images."""
     x2: Tensor
     labels: Tensor | None
     """i64[N]"""
 
 
-def batches(data: ImageSet | ImageFolder, config: TrainConfig, device: torch.device, start: int, stop: int):
-    """Yield the `Batch` of each step from `start` up to, but not, `stop`.
+def batches(
+    data: ImageSet | ImageFolder,
+    config: TrainConfig,
+    device: torch.device,
+    start: int,
+    stop: int,
+    processes: Processes = ALONE,
+) -> Iterator[Batch]:
+    """Yield the `Batch` of each step from `start` up to, but not, `stop`: of several processes, this one's part.
 
-    Raises DataError if the images are fewer than a batch, or one of them cannot be decoded.
+    Raises DataError if the images are fewer than a batch, or one of them cannot be decoded, and DistributedError if a
+    batch cannot be divided among the processes.
     """
     steps_per_epoch(len(data), config.batch_size)
-    stream = _from_memory if isinstance(data, ImageSet) else _from_files
-    return stream(data, config, device, start, stop)  # pyright: ignore[reportArgumentType]
+    processes.share(config.batch_size, "batch_size")
+    if isinstance(data, ImageSet):
+        stream = _from_memory(data, config, device, range(start, stop), processes)
+    else:
+        stream = _from_files(data, config, device, range(start, stop), processes)
+    return (Batch(b.x1.double(), b.x2.double(), b.labels) for b in stream) if config.amp == "float64" else stream
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -81,21 +96,32 @@ def _epoch_order(images: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(images, generator=generator(seed, 0, epoch))
 
 
-def _from_memory(data: ImageSet, config: TrainConfig, device: torch.device, start: int, stop: int) -> Iterator[Batch]:
+def _own(index: Tensor, processes: Processes) -> tuple[int, Tensor]:
+    """Where this process's part of a batch begins, and the part."""
+    part = index.chunk(processes.count)[processes.rank]
+    return processes.rank * len(part), part
+
+
+def _from_memory(
+    data: ImageSet, config: TrainConfig, device: torch.device, steps: range, processes: Processes
+) -> Iterator[Batch]:
     images = data.images.to(device)
     labels = None if data.labels is None else data.labels.to(device)
-    for step in range(start, stop):
-        index = step_indices(step, len(data), config)
+    part = processes.rank, processes.count
+    for step in steps:
+        _, index = _own(step_indices(step, len(data), config), processes)
         index = (index.pin_memory() if device.type == "cuda" else index).to(device, non_blocking=True)
         random = generator(config.seed, 1, step)
-        x1, x2 = two_views(images[index], config.network.size, config.augment, random, data.mean, data.std)
+        x1, x2 = two_views(images[index], config.network.size, config.augment, random, data.mean, data.std, part)
         yield Batch(x1, x2, None if labels is None else labels[index])
 
 
-def _from_files(data: ImageFolder, config: TrainConfig, device: torch.device, start: int, stop: int) -> Iterator[Batch]:
+def _from_files(
+    data: ImageFolder, config: TrainConfig, device: torch.device, steps: range, processes: Processes
+) -> Iterator[Batch]:
     loader = DataLoader(
         _Pairs(data, config),
-        batch_sampler=_Jobs(len(data), config, start, stop),
+        batch_sampler=_Jobs(len(data), config, steps, processes),
         num_workers=config.data.workers,
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
@@ -112,13 +138,13 @@ def _from_files(data: ImageFolder, config: TrainConfig, device: torch.device, st
 
 
 class _Jobs(Sampler[list[Job]]):
-    def __init__(self, images: int, config: TrainConfig, start: int, stop: int) -> None:
-        self.images, self.config, self.start, self.stop = images, config, start, stop
+    def __init__(self, images: int, config: TrainConfig, steps: range, processes: Processes) -> None:
+        self.images, self.config, self.steps, self.processes = images, config, steps, processes
 
     def __iter__(self) -> Iterator[list[Job]]:
-        for step in range(self.start, self.stop):
-            index = step_indices(step, self.images, self.config).tolist()
-            yield [(step * len(index) + place, i) for place, i in enumerate(index)]
+        for step in self.steps:
+            place, index = _own(step_indices(step, self.images, self.config), self.processes)
+            yield list(enumerate(index.tolist(), step * self.config.batch_size + place))
 
 
 class _Pairs(Dataset):

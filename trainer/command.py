@@ -24,14 +24,16 @@ Train MoCo v3, SimCLR, BYOL or SwAV by a named recipe. Every field of its config
     foreshock train demo --help                                  every option of a recipe
     foreshock train --list [TEXT]                                every recipe (with TEXT in it), and what it reproduces
 
-demo and the recipes called fashion-* suit a CPU; the others reproduce the figures and tables of arXiv 2104.02057."""
+demo and the recipes called fashion-* suit a CPU; the others reproduce the figures and tables of arXiv 2104.02057.
+Several GPUs or machines: torchrun --nproc-per-node 8 -m foreshock.trainer RECIPE [OPTIONS]."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command with the arguments `argv`; the result is the exit code.
 
-    0: finished; 1: the loss is not finite, or the end could not be saved; 2: settings, data or files cannot be used
-    (one sentence on stderr); 130: Ctrl-C. `--help` leaves by SystemExit(0).
+    0: finished; 1: the loss is not finite, the end could not be saved, or another process is lost; 2: settings, data or
+    files cannot be used (one sentence on stderr); 130: Ctrl-C. `--help` leaves by SystemExit(0). Of several processes
+    rank 0 speaks, and whichever fails.
 
     >>> main(["no-such-recipe"])
     2
@@ -57,6 +59,7 @@ def _train(argv: Sequence[str], default: TrainConfig) -> int:
     import tyro
 
     from .data import DataError
+    from .distributed import PeerError, leave, lost_peer
     from .loop import train
     from .run import prepare
 
@@ -69,6 +72,8 @@ def _train(argv: Sequence[str], default: TrainConfig) -> int:
         return 2
     try:
         run = prepare(config)
+    except PeerError:
+        return 2
     except (ValueError, OSError) as error:
         return _refuse(error)
     except KeyboardInterrupt:
@@ -79,9 +84,15 @@ def _train(argv: Sequence[str], default: TrainConfig) -> int:
         return _refuse(error)
     except torch.OutOfMemoryError as error:
         return _refuse(f"{run.device} is out of memory ({str(error).splitlines()[0]}): lower --batch-size.", 1)
+    except RuntimeError as error:
+        if run.processes.count == 1 or not lost_peer(error):
+            raise
+        reason = str(error).strip().splitlines()[0].rstrip(".:")
+        return _refuse(f"process {run.processes.rank} has lost another one ({reason}), whose message says why.", 1)
     except KeyboardInterrupt:
         return _refuse("interrupted at once: this step is lost.", 130)
-    return _conclude(result, argv)
+    leave()
+    return _conclude(result, argv) if run.processes.main else result.exit_code
 
 
 def _conclude(result: "Result", argv: Sequence[str]) -> int:
@@ -98,11 +109,18 @@ def _conclude(result: "Result", argv: Sequence[str]) -> int:
         )
     again = shlex.join([*(a for a in argv if a not in ("--overwrite", "--resume")), "--resume"])
     remedy = (
-        f"go on with: foreshock train {again}"
+        f"go on with: {_command()} {again}"
         if result.checkpoint
         else "nothing was saved: give --checkpoint-dir to be able to resume."
     )
     return _refuse(f"interrupted after {result.step} steps; {remedy}", result.exit_code)
+
+
+def _command() -> str:
+    """How this command was started."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return "foreshock train"
+    return f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', 1)} -m foreshock.trainer"
 
 
 def _spin_briefly() -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "OptimConfig",
     "ProbeConfig",
     "ResNetConfig",
+    "ScaleConfig",
     "TrainConfig",
     "VitConfig",
 ]
@@ -26,9 +27,10 @@ from .config_checks import choice, fraction, not_negative, positive, without_eff
 from .config_input import AugmentConfig, DataConfig
 from .config_method import HeadConfig, MethodConfig
 from .config_optim import OptimConfig
+from .config_scale import ScaleConfig
 
 Backbone = Literal["vit", "resnet"]
-Precision = Literal["off", "bf16", "fp16"]
+Precision = Literal["off", "bf16", "fp16", "float64"]
 NonFinite = Literal["stop", "record"]
 
 
@@ -67,6 +69,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(saturation=0.0, hue=0.0, gray_p=0.0))
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
     batch_size: int = 256
     """Images a step over all processes (each is seen in two crops)."""
     epochs: float | None = None
@@ -78,7 +81,8 @@ class TrainConfig:
     device: str = "auto"
     """Auto takes a GPU if there is one; or a torch device such as cpu or cuda:0."""
     amp: Precision = "off"
-    """Mixed precision (fp16 with a gradient scaler); the loss is computed in float32 in any case."""
+    """Mixed precision (fp16 with a gradient scaler), in which the loss stays in float32; off is float32 throughout, and
+    float64, which is slow, tells rounding from what training does by itself."""
     trace: str | None = None
     """Folder in which the trace is written; None records nothing."""
     overwrite: bool = False

@@ -1,6 +1,6 @@
 """Rows from all processes, in the order of their ranks; a process alone has its own."""
 
-__all__ = ["gather", "gather_with_gradient", "sum_over_processes", "world"]
+__all__ = ["gather", "gather_views", "gather_with_gradient", "sum_over_processes", "world"]
 
 from typing import Any
 
@@ -32,6 +32,16 @@ def gather(rows: Tensor) -> Tensor:
     parts = [torch.empty_like(rows) for _ in range(processes)]
     dist.all_gather(parts, rows.detach().contiguous())
     return torch.cat(parts)
+
+
+def gather_views(rows: Tensor) -> Tensor:
+    """Rows `[2n, ...]`, both views, of every process as one process would have them: all first views, then all second.
+
+    >>> gather_views(torch.arange(4.0)).tolist()
+    [0.0, 1.0, 2.0, 3.0]
+    """
+    processes, _ = world()
+    return gather(rows).unflatten(0, (processes, 2, -1)).transpose(0, 1).flatten(0, 2)
 
 
 def gather_with_gradient(rows: Tensor) -> Tensor:

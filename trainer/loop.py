@@ -13,24 +13,27 @@ from torch import Tensor
 from .batches import batches
 from .clipping import build_clipping
 from .config import TrainConfig
+from .distributed import StopVote
 from .health import Health
 from .interrupts import Interrupts
 from .methods import chance as chance_of
 from .observed import observed_layers
 from .optim import set_lr
+from .parallel import averaged
 from .progress import Progress
 from .reporter import Reporter
 from .result import Result, Status
 from .run import Run, prepare
 
-AUTOCAST = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
     """Train as the configuration (or a run prepared from it) says, to its end or until it is stopped.
 
     Step 0 is the first update; with a warm-up its learning rate is 0, as in the published code. Ctrl-C lets the step
-    finish and saves a checkpoint. Raises ValueError for settings and data that cannot work.
+    finish and saves a checkpoint. Several processes (torchrun) each call this, and do what one alone would do with the
+    whole batch. Raises ValueError for settings and data that cannot work.
 
     >>> from .config_optim import OptimConfig
     >>> config = TrainConfig(steps=2, batch_size=8, device="cpu", optim=OptimConfig())
@@ -38,23 +41,26 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
     'finished'
     """
     run = prepare(run) if isinstance(run, TrainConfig) else run
-    config, device, total = run.config, run.device, run.schedules.total_steps
+    config, device, processes, total = run.config, run.device, run.processes, run.schedules.total_steps
     model, optimizer, scaler, tracing = run.model, run.optimizer, run.scaler, run.tracing
     chance, clip = chance_of(config), build_clipping(config, observed_layers(model))
     health = Health(device, [p for p in model.parameters() if p.requires_grad], scaled=scaler.is_enabled())
     status: Status | None = "finished"
+    vote, stop = StopVote(processes), 0
+    console = console if processes.main else Console(quiet=True)
     with Interrupts() as interrupts, Progress(run.start, total, console) as progress, tracing or nullcontext():
         reporter = Reporter(run, health, progress)
         before = math.nan
         model.train()
-        for step, batch in enumerate(batches(run.data, config, device, run.start, total), run.start):
+        for step, batch in enumerate(batches(run.data, config, device, run.start, total, processes), run.start):
             lr, momentum = run.schedules.lr(step), run.schedules.momentum(step)
             set_lr(optimizer, lr, step)
-            with torch.autocast(device.type, AUTOCAST[config.amp], enabled=config.amp != "off"):
-                output = model(batch.x1, batch.x2, momentum)
+            with torch.autocast(device.type, AUTOCAST.get(config.amp), enabled=config.amp in AUTOCAST):
+                output = run.forward(batch.x1, batch.x2, momentum)
             optimizer.zero_grad()
             scaler.scale(output.loss).backward()
             scaler.unscale_(optimizer)
+            output = averaged(output)
             health.observe(step, output.loss)
             if tracing:
                 # This instant and no other: the gradients are whole and in their own unit, and the optimizer has
@@ -63,6 +69,7 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
                 scalars: dict[str, Tensor | float] = {
                     "loss": output.loss.detach(),
                     "chance_loss": chance.loss if chance else math.nan,
+                    "ideal_loss": chance.ideal if chance else math.nan,
                     "lr": lr,
                     "momentum": momentum,
                     "images_per_second": config.batch_size / (now - before),
@@ -78,9 +85,11 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
             scaler.step(optimizer)
             scaler.update()
             progress.advance()
-            if interrupts.asked or reporter.due(step):
+            stop = vote.cast(interrupts.asked)
+            if stop or reporter.due(step):
                 # Only here does the host wait for the device.
-                status = reporter.report(step, output, interrupts.asked)
+                status = reporter.report(step, output, stop)
                 if status:
                     break
-        return reporter.finish(status or "finished", interrupts.asked)
+        vote.finish()
+        return reporter.finish(status or "finished", stop)

@@ -131,8 +131,11 @@ class Reporter:
             return
         if run.tracing:
             run.tracing.commit()
+        state = run.state(step)
+        if not run.processes.main:
+            return
         try:
-            self.checkpoint = run.checkpoints.save(step, run.state(step))
+            self.checkpoint = run.checkpoints.save(step, state)
             self.unsaved = ""
         except OSError as error:
             self.unsaved = f"the checkpoint at step {step} could not be written ({error}); earlier ones are unharmed"

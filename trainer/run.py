@@ -1,6 +1,6 @@
 """Everything that a training run consists of, built from its configuration, saved and restored as one state."""
 
-__all__ = ["Run", "pick_device", "prepare"]
+__all__ = ["Run", "prepare"]
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,9 +14,11 @@ from .batches import steps_per_epoch
 from .checkpoint import CheckpointError, Checkpoints, differences
 from .config import TrainConfig
 from .data import ImageSet, load_dataset
+from .distributed import Processes, join, pick_device
 from .folder import ImageFolder
 from .methods import build_method
 from .optim import build_optimizer
+from .parallel import Forward, parallelise
 from .schedules import Schedules
 
 if TYPE_CHECKING:
@@ -28,10 +30,13 @@ class Run:
     """A run that is ready to go on with step number `start`."""
 
     config: TrainConfig
+    processes: Processes
     device: torch.device
     data: ImageSet | ImageFolder
     schedules: Schedules
     model: nn.Module
+    forward: Forward
+    """What the loop calls: the model, or the model over all processes."""
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     checkpoints: Checkpoints | None
@@ -41,7 +46,7 @@ class Run:
     """What the user should know before it starts, as sentences."""
 
     def state(self, step: int) -> dict[str, Any]:
-        """The whole state before `step`: tensors, numbers and containers.
+        """The whole state before `step`: tensors, numbers and containers, the same for any number of processes.
 
         Order of the images and augmentation need none: they follow from the seed and the step.
         """
@@ -49,6 +54,7 @@ class Run:
             "step": step,
             "config": asdict(self.config),
             "images": len(self.data),
+            "processes": self.processes.count,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -58,8 +64,7 @@ class Run:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`; the queue of the tracing is restored once it is built."""
-        self.model.load_state_dict(state["model"])
+        """Go on from `state`; the model has its weights already, and the tracing gets its queue once it is built."""
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
@@ -72,51 +77,91 @@ class Run:
 def prepare(config: TrainConfig) -> Run:
     """Build the run that `config` describes, from its newest checkpoint if it says resume.
 
-    Raises ValueError (DataError, CheckpointError and TraceError are some) with one sentence on what is wrong.
+    In a process that torchrun started this meets the others. Raises ValueError (DataError, CheckpointError, TraceError
+    and DistributedError are some) with one sentence on what is wrong, in all processes alike.
     """
     device = pick_device(config.device)
-    torch.manual_seed(config.seed)
-    data = load_dataset(config.data, config.network.in_chans)
-    schedules = Schedules(config, steps_per_epoch(len(data), config.batch_size))
-    model = build_method(config).to(device)
+    processes = join(device, config.scale.timeout)
+    processes.share(config.batch_size, "batch_size")
+    with processes.together():
+        torch.manual_seed(config.seed)
+        data = load_dataset(config.data, config.network.in_chans)
+        schedules = Schedules(config, steps_per_epoch(len(data), config.batch_size))
+        model = build_method(config).to(device, torch.float64 if config.amp == "float64" else torch.float32)
+        checkpoints = _checkpoints(config, processes)
+        saved = _newest(checkpoints, config, len(data), processes) if checkpoints and config.resume else None
+        if saved:
+            model.load_state_dict(saved.state["model"])
+    if saved:
+        _check_same_file(saved, processes)
+    forward = parallelise(model, config, device, processes)
     run = Run(
         config=config,
+        processes=processes,
         device=device,
         data=data,
         schedules=schedules,
         model=model,
+        forward=forward,
         optimizer=build_optimizer(model, config.optim, config.lr),
         scaler=torch.amp.GradScaler(device.type, enabled=config.amp == "fp16"),
-        checkpoints=Checkpoints(Path(config.checkpoint_dir), config.checkpoint_keep) if config.checkpoint_dir else None,
+        checkpoints=checkpoints,
+        notes=saved.notes if saved else [],
     )
-    state = _resumed(run) if config.resume else None
-    if run.checkpoints and run.checkpoints.paths() and not config.resume and not config.overwrite:
+    if saved:
+        run.restore(saved.state)
+    if config.trace is not None and run.start < schedules.total_steps:
+        with processes.together():
+            _trace(run, saved.state if saved else None)
+    if checkpoints and config.overwrite and processes.main:
+        checkpoints.clear()
+    return run
+
+
+@dataclass(frozen=True)
+class _Saved:
+    state: dict[str, Any]
+    path: Path
+    notes: list[str]
+
+
+def _checkpoints(config: TrainConfig, processes: Processes) -> Checkpoints | None:
+    """The folder of the checkpoints; CheckpointError if a fresh run would lose some."""
+    if config.checkpoint_dir is None:
+        return None
+    checkpoints = Checkpoints(Path(config.checkpoint_dir), config.checkpoint_keep)
+    if processes.main and checkpoints.paths() and not config.resume and not config.overwrite:
         raise CheckpointError(
             f"{config.checkpoint_dir} has checkpoints already: --resume continues from them, --overwrite "
             "starts afresh, another --checkpoint-dir keeps them."
         )
-    if config.trace is not None and run.start < schedules.total_steps:
-        _trace(run, state)
-    if run.checkpoints and config.overwrite:
-        run.checkpoints.clear()
-    return run
+    return checkpoints
 
 
-def _resumed(run: Run) -> dict[str, Any]:
-    """Restore the newest checkpoint; CheckpointError names what makes it another run's."""
-    assert run.checkpoints is not None
-    state, path, damaged = run.checkpoints.load()
-    changed = differences(state["config"], asdict(run.config))
-    if state["images"] != len(run.data):
-        changed.append(f"the data had {state['images']} images and have {len(run.data)}")
+def _newest(checkpoints: Checkpoints, config: TrainConfig, images: int, processes: Processes) -> _Saved:
+    """The newest checkpoint; CheckpointError names what makes it another run's."""
+    state, path, damaged = checkpoints.load()
+    changed = differences(state["config"], asdict(config))
+    if state["images"] != images:
+        changed.append(f"the data had {state['images']} images and have {images}")
+    if not config.scale.sync_batch_norm and state["processes"] != processes.count:
+        changed.append(f"each of {state['processes']} processes had BatchNorm of its own, and now of {processes.count}")
     if changed:
         raise CheckpointError(
             f"{path} belongs to another run: {'; '.join(changed)}. Give the same settings, or start afresh."
         )
-    run.restore(state)
-    run.notes += [f"{text} Going back to the one before." for text in damaged]
-    run.notes.append(f"resuming at step {run.start} from {path}")
-    return state
+    notes = [f"{text} Going back to the one before." for text in damaged]
+    return _Saved(state, path, [*notes, f"resuming at step {state['step']} from {path}"])
+
+
+def _check_same_file(saved: _Saved, processes: Processes) -> None:
+    newest = processes.from_main(saved.path.name)
+    with processes.together():
+        if newest != saved.path.name:
+            raise CheckpointError(
+                f"the newest checkpoint is {saved.path} here and {newest} for process 0: all processes must read the "
+                "same checkpoint_dir, so put it on a file system that all machines share."
+            )
 
 
 def _trace(run: Run, state: Mapping[str, Any] | None) -> None:
@@ -124,7 +169,7 @@ def _trace(run: Run, state: Mapping[str, Any] | None) -> None:
 
     there = (Path(run.config.trace or "") / "zarr.json").exists()
     resume_at = run.start if state is not None and there else None
-    run.tracing = Tracing(run.config, run.model, run.data, run.schedules, run.device, resume_at)
+    run.tracing = Tracing(run.config, run.model, run.data, run.schedules, run.device, run.processes, resume_at)
     if state is not None:
         if state["tracing"]:
             run.tracing.load_state_dict(state["tracing"])
@@ -133,22 +178,3 @@ def _trace(run: Run, state: Mapping[str, Any] | None) -> None:
         run.tracing.event(run.start, "resumed", f"resumed at step {run.start}")
     if run.tracing.knn is None and run.data.labels is None and run.config.probe.knn_every:
         run.notes.append("the images have no classes (sub-folders), so there is no kNN accuracy")
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is a CUDA or Apple GPU if there is one, else the CPU.
-
-    Raises ValueError for one that is not there.
-
-    >>> pick_device("cpu")
-    device(type='cpu')
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).sum().item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ValueError(f"device {name!r} cannot be used ({reason}): choose auto, cpu, cuda or mps.") from error
-    return device

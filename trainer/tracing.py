@@ -1,6 +1,7 @@
 """What `--trace` adds to the loop: gradient norms of all layers and the kNN monitor, recorded at every step.
 
-Gradients are in units of the loss per weight, accuracies from 0 to 1. Without `--trace` none of this is built.
+Gradients are in units of the loss per weight, accuracies from 0 to 1. Without `--trace` none of this is built. With
+several processes all of them measure, since each holds a part of what is measured, and rank 0 writes.
 """
 
 __all__ = ["Tracing"]
@@ -23,7 +24,9 @@ from ..traces.writer import TraceWriter
 from .clipping import clips
 from .config import TrainConfig
 from .data import ImageSet
+from .distributed import Processes
 from .folder import ImageFolder
+from .gathering import gather_views, sum_over_processes
 from .methods import Output
 from .observed import observed_layers
 from .schedules import Schedules
@@ -42,31 +45,36 @@ class Tracing:
         data: ImageSet | ImageFolder,
         schedules: Schedules,
         device: torch.device,
+        processes: Processes,
         resume_at: int | None = None,
     ) -> None:
         assert config.trace is not None
         self.path = config.trace
         self.seconds = 0.0
-        self.knn = _knn(config, data, device)
+        self.processes = processes
+        self.knn = _knn(config, data, device, processes)
         gradients = GradNorm(observed_layers(model))
         sensors = (gradients, self.knn) if self.knn else (gradients,)
         noted = [GRAD_NORM_CLIPPED] if clips(config) else []
-        self.writer = TraceWriter(
-            config.trace,
-            layers=gradients.layers,
-            series=[s for sensor in sensors for s in sensor.series if s.per_layer] + noted,
-            config=asdict(config),
-            meta=_meta(config, self.knn, schedules),
-            resume_at=resume_at,
-            overwrite=config.overwrite,
-        )
-        self.recorder = Recorder(self.writer, sensors, noted=noted)
+        self.writer = None
+        if processes.main:
+            self.writer = TraceWriter(
+                config.trace,
+                layers=gradients.layers,
+                series=[s for sensor in sensors for s in sensor.series if s.per_layer] + noted,
+                config=asdict(config),
+                meta=_meta(config, self.knn, schedules) | {"processes": processes.count},
+                resume_at=resume_at,
+                overwrite=config.overwrite,
+            )
+        self.recorder = Recorder(self.writer or _NoWriter(), sensors, noted=noted)  # pyright: ignore
 
     def observe(self, step: int, output: Output, labels: Tensor | None, scalars: Mapping[str, Tensor | float]) -> None:
         """Record `step`: after the last backward and unscaling, before the optimizer's step."""
         start = time.perf_counter()
         if self.knn and labels is not None:
-            self.knn.feed(output.features, labels.repeat(2), images=len(labels))
+            features, classes = gather_views(output.features), gather_views(labels.repeat(2))
+            self.knn.feed(features, classes, images=len(classes) // 2)
         self.recorder.observe(step, **scalars)
         self.seconds += time.perf_counter() - start
 
@@ -78,13 +86,15 @@ class Tracing:
 
     def event(self, step: int, kind: str, text: str) -> None:
         """Mark `step` in the trace."""
-        self.writer.event(step, kind, text)
+        if self.writer:
+            self.writer.event(step, kind, text)
 
     def commit(self) -> None:
         """Put every row so far on the disk: a checkpoint must never be ahead of its trace."""
         start = time.perf_counter()
         self.recorder.flush()
-        self.writer.flush()
+        if self.writer:
+            self.writer.flush()
         self.seconds += time.perf_counter() - start
 
     def close(self, status: str, message: str = "") -> None:
@@ -107,7 +117,12 @@ class Tracing:
             self.knn.load_state_dict(state["knn"])
 
     def results(self) -> dict[str, float]:
-        """Last and best kNN accuracy of the whole trace, and the step of the best; empty if none was measured."""
+        """Last and best kNN accuracy of the whole trace, and the step of the best; empty if none was measured.
+
+        Rank 0 knows them, the other processes have no trace.
+        """
+        if not self.writer:
+            return {}
         trace = open_trace(self.path)
         if "knn_accuracy" not in trace.scalars:
             return {}
@@ -119,10 +134,28 @@ class Tracing:
         return {"last": float(accuracy[measured[-1]]), "best": float(accuracy[best]), "best_step": int(steps[best])}
 
 
+class _NoWriter:
+    """What a process that writes nothing has in the place of a trace."""
+
+    def extend(self, steps: object, values: object) -> None:
+        """Drop the rows."""
+
+    def close(self, status: str, message: str = "") -> None:
+        """Nothing is open."""
+
+
 class _Monitor(FeatureKNN):
-    """The kNN sensor, whose newest accuracy stays at hand for the printed line."""
+    """The kNN sensor, whose newest accuracy stays at hand for the printed line.
+
+    Every process has the whole queue, classifies its own part of the batch and is told how many all got right.
+    """
 
     latest: Tensor | None = None
+    processes = Processes()
+
+    def _count_right(self, features: Tensor, labels: Tensor) -> Tensor:
+        parts = (x.chunk(self.processes.count)[self.processes.rank] for x in (features, labels))
+        return sum_over_processes(super()._count_right(*parts))
 
     def observe(self) -> dict[str, Tensor]:
         """The values of the sensor."""
@@ -132,7 +165,9 @@ class _Monitor(FeatureKNN):
         return values
 
 
-def _knn(config: TrainConfig, data: ImageSet | ImageFolder, device: torch.device) -> _Monitor | None:
+def _knn(
+    config: TrainConfig, data: ImageSet | ImageFolder, device: torch.device, processes: Processes
+) -> _Monitor | None:
     probe = config.probe
     if probe.knn_every == 0 or data.labels is None:
         return None
@@ -142,7 +177,7 @@ def _knn(config: TrainConfig, data: ImageSet | ImageFolder, device: torch.device
             f"probe.knn_queue {probe.knn_queue} of {len(data)} images are {queue}, fewer than the "
             f"probe.knn_k {probe.knn_k} neighbours that vote: raise the one or lower the other."
         )
-    return _Monitor(
+    monitor = _Monitor(
         queue,
         config.network.dim,
         len(data.classes),
@@ -151,6 +186,8 @@ def _knn(config: TrainConfig, data: ImageSet | ImageFolder, device: torch.device
         every=probe.knn_every,
         device=device,
     )
+    monitor.processes = processes
+    return monitor
 
 
 def _meta(config: TrainConfig, knn: _Monitor | None, schedules: Schedules) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 __all__ = [
+    "SourceFormatError",
     "TraceChangedError",
     "TraceCorruptError",
     "TraceError",
@@ -45,6 +46,10 @@ class TraceExistsError(TraceError):
 
 class TraceLockedError(TraceError):
     """Another writer holds this trace; a writer that died doesn't."""
+
+
+class SourceFormatError(TraceError):
+    """A file of another tool that is to be converted is damaged, or is not what it is said to be."""
 
 
 class TraceChangedError(TraceError):

@@ -15,8 +15,8 @@ from fastapi import FastAPI
 
 from .follow import Runs
 from .guard import Guard, Tidy, allowed_hosts
-from .live import answer, stream
 from .page import page
+from .views import views
 
 _log = logging.getLogger("foreshock.dashboard")
 
@@ -46,8 +46,8 @@ def create_app(root: str | Path, *, host: str = "127.0.0.1") -> Dash:
     app.enable_dev_tools(debug=False)
     app.layout = lambda: page(runs.names(), str(root))
     _scripts(app)
-    answer(app, runs)
-    stream(app, runs)
+    for view in views().values():
+        view.register(app, runs)
     server: Any = app.server
     server.add_middleware(Tidy, callbacks=app.callback_map)
     server.add_middleware(Guard, hosts=allowed_hosts(host))  # added last: asked first
@@ -80,17 +80,31 @@ def _failed(error: Exception) -> None:
 def _scripts(app: Dash) -> None:
     """The callbacks that run in the browser (assets/foreshock.js)."""
     js = partial(ClientsideFunction, "foreshock")
-    charts = {"type": "panel", "name": ALL}
+    charts, each_view = {"type": "panel", "name": ALL}, {"type": "view", "name": ALL}
     on, later = app.clientside_callback, partial(app.clientside_callback, prevent_initial_call=True)
-    run, spike, push = Input("run", "value"), Input("spike", "data"), Input("push", "data")
-    drawn_from = [push, *(Input(name, "data") for name in ("focus", "zoom", "scheme"))]
-    arrival = [Input("url", "search"), Input("run", "data"), State("run", "value")]
-    on(js("compose"), Output(charts, "figure"), *drawn_from, State("schemes", "data"))
-    on(js("arrive"), Output("run", "value"), Output("spike", "data"), *arrival)
-    on(js("choose"), Output("want", "data"), run)
-    on(js("address"), Output("wanted-focus", "data"), run, spike, push)
+
+    def value(*names: str) -> list[Input]:
+        return [Input(name, "value") for name in names]
+
+    def data(*names: str) -> list[Input]:
+        return [Input(name, "data") for name in names]
+
+    on(js("compose"), Output(charts, "figure"), *data("push", "focus", "zoom", "scheme"), State("schemes", "data"))
+    places = [Output("run", "value"), Output("event", "data"), Output("view", "data"), Output("layers", "value")]
+    on(js("arrive"), *places, Output("scale", "value"), Input("url", "search"), *data("run"))
+    on(js("choose"), Output("want", "data"), *value("run", "layers", "scale"), *data("view"))
+    told = data("event", "view", "zoom", "push")
+    on(js("address"), Output("wanted-focus", "data"), *value("run", "layers", "scale"), *told)
+    on(js("show"), Output(each_view, "hidden"), *data("view"))
     on(js("tick"), Output("link", "children"), Input("clock", "n_intervals"))
+    held = State("runs-grid", "rowData")
+    on(js("wantRuns"), Output("want-runs", "data"), *data("view"), Input("clock", "n_intervals"), held)
+    on(js("wantSettings"), Output("want-settings", "data"), *data("view", "push"), *value("run"))
+    later(
+        js("search"),
+        Output("runs-grid", "dashGridOptions"),
+        *value("runs-search"),
+        State("runs-grid", "dashGridOptions"),
+    )
     later(js("zoomed"), Output("zoom", "data"), Input(charts, "relayoutData"))
-    later(js("whole"), Output("zoom", "data", allow_duplicate=True), Input("whole", "n_clicks"))
-    later(js("clicked"), Output("spike", "data", allow_duplicate=True), Input(charts, "clickData"))
-    later(js("pause"), Output("pause", "children"), Input("pause", "n_clicks"))
+    later(js("clicked"), Output("event", "data", allow_duplicate=True), Input(charts, "clickData"))

@@ -8,8 +8,20 @@ rows before.
 
 from __future__ import annotations
 
-__all__ = ["SCALARS", "Columns", "Grid", "Reduced", "baseline", "columns_of", "grid", "median_rows", "width_for"]
+__all__ = [
+    "SCALES",
+    "Columns",
+    "Grid",
+    "Reduced",
+    "baseline",
+    "columns_of",
+    "grid",
+    "inside",
+    "median_rows",
+    "width_for",
+]
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +31,8 @@ from ..traces.reader import Trace
 
 BASELINE_ROWS = 256
 YOUNG_COLUMNS = 16  # the baseline of the first columns is taken from these, so it moves until they are there
-SCALARS = ("loss", "chance_loss", "knn_accuracy", "knn_queries")  # the ones that some panel draws
+SCALES = ("ratio", "z", "norm")  # of the map of all layers: multiple of normal, robust z, the norm itself
+SPREAD_FLOOR = 0.05  # log units; the detector's own, so that a very quiet layer does not light up
 
 
 def width_for(rows: int, columns: int) -> int:
@@ -61,6 +74,20 @@ def grid(rows: int, columns: int, window: slice | None = None, *, since: int = 0
     return Grid(_pieces((0, low, width), (low, high, width_for(high - low, columns)), (high, rows, width)), width)
 
 
+def inside(rows: int, columns: int, window: slice) -> Grid:
+    """Only the columns in the row range `window`, a quarter of it wider on both sides so that a small pan shows more.
+
+    They begin and end where coarse columns of `grid(rows, columns)` do, so that they can take those columns' place.
+
+    >>> inside(1000, 10, slice(400, 600)).pieces
+    ((256, 768, 64),)
+    """
+    width, extra = width_for(rows, columns), max(0, window.stop - window.start) // 4
+    low = min(rows, max(0, (window.start - extra) // width * width))
+    high = max(low, min(rows, -(-(window.stop + extra) // width) * width))
+    return Grid(_pieces((low, high, width_for(high - low, columns * 3 // 2))), width)
+
+
 def _pieces(*pieces: tuple[int, int, int]) -> tuple[tuple[int, int, int], ...]:
     return tuple(piece for piece in pieces if piece[0] < piece[1])
 
@@ -80,20 +107,26 @@ class Reduced:
 
 @dataclass(frozen=True)
 class Columns:
-    """`steps` f64[n]: each column's middle; `first`, `last` i64[n] steps; `ratio` f64[L, n]; `scalars` f64[n] each."""
+    """`steps` f64[n]: each column's middle; `first`, `last` i64[n] steps; `ratio` f64[L, n]; `scalars` f64[n] each.
+
+    `heat` f64[L, n] is what the map of all layers shows, on the scale asked for: of each column the highest value.
+    """
 
     steps: NDArray[np.float64]
     first: NDArray[np.int64]
     last: NDArray[np.int64]
     ratio: Reduced
+    heat: NDArray[np.float64]
     scalars: dict[str, Reduced] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.steps)
 
 
-def columns_of(trace: Trace, cut: Grid, *, series: str = "grad_norm") -> Columns:
-    """The columns of `cut`: the layer series `series` as multiples of each layer's normal, and the `SCALARS` it has."""
+def columns_of(
+    trace: Trace, cut: Grid, *, series: str = "grad_norm", scale: str = "ratio", scalars: Sequence[str] = ()
+) -> Columns:
+    """The columns of `cut`: the layer series `series` as multiples of each layer's normal, and the `scalars` it has."""
     starts = cut.starts
     if len(starts):
         steps = trace.steps
@@ -101,15 +134,18 @@ def columns_of(trace: Trace, cut: Grid, *, series: str = "grad_norm") -> Columns
         first, last = steps[starts], steps[np.append(starts[1:], stop) - 1]
     else:
         first = last = np.empty(0, np.int64)
-    layered = series in trace.series
-    ratio = _read(trace, series, cut) / _normal(trace, series, cut) if layered else _nothing(len(trace.layers), starts)
-    scalars = {name: _read(trace, name, cut) for name in SCALARS if name in trace.scalars}
-    return Columns((first + last) / 2, first, last, ratio, scalars)
-
-
-def _nothing(layers: int, starts: NDArray[np.int64]) -> Reduced:
-    empty = np.full((layers, len(starts)), np.nan)
-    return Reduced(empty, empty, empty)
+    if series in trace.series:
+        values = _read(trace, series, cut)
+        normal, usual, spread = _normal(trace, series, cut, scale)
+        ratio = values / normal
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = (np.log(values.high) - usual) / spread
+        heat = {"ratio": ratio.high, "z": z, "norm": values.high}[scale]
+    else:
+        heat = np.full((len(trace.layers), len(starts)), np.nan)
+        ratio = Reduced(heat, heat, heat)
+    curves = {name: _read(trace, name, cut) for name in scalars if name in trace.scalars}
+    return Columns((first + last) / 2, first, last, ratio, heat, curves)
 
 
 def _read(trace: Trace, name: str, cut: Grid) -> Reduced:
@@ -126,16 +162,28 @@ def _read(trace: Trace, name: str, cut: Grid) -> Reduced:
     return Reduced(join("min"), join("max"), join("mean"))
 
 
-def _normal(trace: Trace, series: str, cut: Grid) -> NDArray[np.float64]:
-    """Each column's baseline, f64[L, n]: that of the coarse column in which it starts."""
+def _normal(trace: Trace, series: str, cut: Grid, scale: str) -> tuple[NDArray[np.float64], ...]:
+    """Each column's baseline, f64[L, n], and for the z scale also the usual log maximum and its spread.
+
+    They are those of the coarse column in which a column starts.
+    """
     starts, width = cut.starts, cut.width
     if not len(starts):
-        return np.empty((len(trace.layers), 0))
+        return (np.empty((len(trace.layers), 0)),) * 3
     reach, hop = _reach(width)
-    at = max(0, int(starts[0]) // width - reach) // hop * hop
+    back = 2 * reach if scale == "z" else reach  # a spread looks back over medians that look back
+    at = max(0, int(starts[0]) // width - back) // hop * hop
     at = at if at >= YOUNG_COLUMNS else 0
-    coarse = Grid(((at * width, cut.pieces[-1][1], width),), width)
-    return baseline(_read(trace, series, coarse).mean, width, at=at)[:, starts // width - at]
+    coarse = _read(trace, series, Grid(((at * width, cut.pieces[-1][1], width),), width))
+    picked = starts // width - at
+    normal = baseline(coarse.mean, width, at=at)[:, picked]
+    if scale != "z":
+        return normal, normal, normal
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log = np.log(coarse.high)
+    usual = baseline(log, width, at=at)
+    spread = 1.4826 * baseline(np.abs(log - usual), width, at=at)
+    return normal, usual[:, picked], np.maximum(spread, SPREAD_FLOOR)[:, picked]
 
 
 def baseline(mean: NDArray[np.float64], width: int, *, at: int = 0) -> NDArray[np.float64]:
@@ -151,12 +199,16 @@ def baseline(mean: NDArray[np.float64], width: int, *, at: int = 0) -> NDArray[n
     reach, hop = _reach(width)
     assert at % hop == 0, "a tail starts at a hop"
     assert at == 0 or at >= YOUNG_COLUMNS, "a tail starts past the young columns"
-    result = np.empty(mean.shape)
-    for begin in range(0, mean.shape[-1], hop):
-        young = at + begin < YOUNG_COLUMNS
-        before = mean[:, :YOUNG_COLUMNS] if young else mean[:, max(0, begin - reach) : begin]
-        result[:, begin : begin + hop] = median_rows(before)[:, None]
-    return result
+    layers, count = mean.shape
+    begins = np.arange(0, count, hop)
+    young = at + begins < YOUNG_COLUMNS
+    result = np.empty((layers, len(begins)))
+    result[:, young] = median_rows(mean[:, :YOUNG_COLUMNS])[:, None]
+    if not young.all():
+        padded = np.concatenate([np.full((layers, reach), np.nan), mean], axis=1)
+        before = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=1)[:, begins[~young]]
+        result[:, ~young] = median_rows(before)
+    return np.repeat(result, hop, axis=1)[:, :count]
 
 
 def _reach(width: int) -> tuple[int, int]:
@@ -165,15 +217,15 @@ def _reach(width: int) -> tuple[int, int]:
 
 
 def median_rows(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The median of each row's finite values, f64[L]; NaN, without numpy's warning, where a row has none.
+    """The median of the finite values along the last axis; NaN, without numpy's warning, where there are none.
 
     >>> median_rows(np.array([[1.0, np.nan, 4.0], [np.nan] * 3])).tolist()
     [2.5, nan]
     """
+    if not values.shape[-1]:
+        return np.full(values.shape[:-1], np.nan)
     ordered = np.sort(np.where(np.isfinite(values), values, np.nan).astype(np.float64), axis=-1)  # NaN sorts last
-    count = np.isfinite(ordered).sum(axis=-1)
-    if not ordered.shape[-1]:
-        return np.full(len(ordered), np.nan)
-    rows = np.arange(len(ordered))
-    below, above = ordered[rows, np.maximum(count - 1, 0) // 2], ordered[rows, np.maximum(count, 1) // 2]
-    return np.where(count % 2 == 1, below, (below + above) / 2)
+    count = np.isfinite(ordered).sum(axis=-1, keepdims=True)
+    below = np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=-1)
+    above = np.take_along_axis(ordered, np.maximum(count, 1) // 2, axis=-1)
+    return np.where(count % 2 == 1, below, (below + above) / 2)[..., 0]

@@ -21,7 +21,7 @@ REFRESH_S = 0.4  # a commit comes about once a second: looking more often finds 
 LISTING_S = 2.0
 CHUNK_ROWS = 2048
 BUDGET_S = 0.6  # of spike finding a refresh: a long run is searched over several
-KEPT = 16  # followers; a browser that comes back to a dropped one waits for its spikes again
+KEPT = 64  # followers; a browser that comes back to a dropped one waits for its spikes again
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,12 @@ class Runs:
         root = self.root.resolve()
         resolved = path.resolve()
         return resolved.name if resolved == root else resolved.relative_to(root).as_posix()
+
+    def path(self, run: str) -> Path | None:
+        """Where `run` lies; None if the root holds no such run."""
+        self.names()
+        with self._lock:
+            return self._listed.get(run)
 
     def follower(self, run: str) -> Follower | None:
         """The follower of `run`; None if the root holds no such run. One that was deleted is still followed."""

@@ -6,45 +6,42 @@ holds. Reading and searching happen on threads, so that one browser's long run n
 
 from __future__ import annotations
 
-__all__ = ["answer", "stream"]
+__all__ = ["STATES", "answer", "run_options", "stream"]
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from dash import Dash, Input, Output, State, ctx, no_update, set_props
 
 from ..traces.errors import TraceError
+from .asked import Asked
+from .cards import tables
 from .follow import REFRESH_S, Follower, Runs, Snapshot
-from .page import STATES, run_options, tables
 from .panels import panel
-from .pushes import Cursor, Message, best_spike, full, update
+from .pushes import Message, best_spike, close_up, update
 from .view import Drawn, look
 
 PUSH_S = 0.5  # between two looks at the disk for one browser
 BEAT_S = 2.0  # a sign of life when there is nothing new; the browser polls after five seconds without
 ROLL_CALL_S = 20.0  # between two questions whether the page is still there: a closed tab says no goodbye
-COLUMNS = (200, 2000)
+
+# Colour and meaning of a run's state; the text is in the badge too, so colour is never the only sign.
+STATES = {
+    "running": ("teal", "The run is being written."),
+    "stalled": ("yellow", "The run says it is running, but nothing has been written for a minute."),
+    "finished": ("blue", "The run has ended."),
+    "failed": ("red", "The run ended with an error."),
+    "deleted": ("gray", "The run's folder is gone; this is what was read before."),
+    "broken": ("red", "The run cannot be read."),
+    "not found": ("gray", "Choose one of the runs in the list."),
+}
 
 
-class Asked:
-    """A browser's question; anything of the wrong type counts as not given."""
-
-    def __init__(self, data: object) -> None:
-        given: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
-        self.run: str = given["run"] if isinstance(given.get("run"), str) else ""
-        self.page: str = given["page"][:64] if isinstance(given.get("page"), str) else ""
-        self.cursor = Cursor.parse(given.get("cursor"))
-        width = given.get("columns")
-        self.columns = min(max(width, COLUMNS[0]), COLUMNS[1]) if type(width) is int else 1000
-        window: Any = given.get("window")
-        fine = isinstance(window, list) and len(window) == 2 and all(_is_number(edge) for edge in window)
-        self.window = (float(window[0]), float(window[1])) if fine else None
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e18  # False for NaN
+def run_options(names: Sequence[str]) -> list[dict[str, str]]:
+    """The choices of the run picker."""
+    return [{"value": name, "label": name} for name in names]
 
 
 def answer(app: Dash, runs: Runs) -> None:
@@ -58,6 +55,8 @@ def answer(app: Dash, runs: Runs) -> None:
             return _nothing(
                 asked.run, f"There is no run called “{asked.run[:80]}” here." if asked.run else "Choose a run."
             )
+        if asked.window is not None and asked.cursor is not None:
+            return await asyncio.to_thread(_finer, follower, asked)
         snapshot, message = await asyncio.to_thread(_read, follower, asked)
         if snapshot.trace is None:
             return _nothing(asked.run, "This run cannot be read.", snapshot)
@@ -68,15 +67,14 @@ def answer(app: Dash, runs: Runs) -> None:
     async def focus(wanted: object) -> Any:
         asked = Asked(wanted)
         follower = await asyncio.to_thread(runs.follower, asked.run)
-        spike = wanted.get("spike") if isinstance(wanted, Mapping) else None
-        drawn = await asyncio.to_thread(_close_up, follower, str(spike or "")) if follower is not None else None
+        drawn = await asyncio.to_thread(_close_up, follower, asked.event) if follower is not None else None
         if drawn is None:
             return no_update
         set_props({"type": "words", "name": "neighbourhood"}, {"children": drawn.words})
         return {"run": asked.run, "figures": {"neighbourhood": drawn.figure}} if drawn.figure else no_update
 
     @app.callback(
-        *(Output("run", "data"), Output("no-runs", "hidden"), Output("run-view", "hidden")),
+        *(Output("run", "data"), Output("no-runs", "hidden"), Output("views", "hidden")),
         *(Input("listing", "n_intervals"), State("run", "data")),
         prevent_initial_call=True,
     )
@@ -135,20 +133,26 @@ def _read(follower: Follower, asked: Asked) -> tuple[Snapshot, Message | None]:
 
 
 def _message(snapshot: Snapshot, asked: Asked) -> Message | None:
-    if snapshot.trace is None:
-        return None
-    if asked.cursor is None or asked.window is not None:
-        return full(snapshot, asked.columns, asked.window)
-    return update(snapshot, asked.cursor, asked.columns)
+    return None if snapshot.trace is None else update(snapshot, asked.cursor, asked.look)
 
 
-def _close_up(follower: Follower, spike: str) -> Drawn | None:
+def _finer(follower: Follower, asked: Asked) -> Any:
+    """The columns of a zoomed window, if the run is still the one that the browser shows."""
+    snapshot = follower.snapshot()
+    assert asked.window is not None
+    try:
+        return close_up(snapshot, asked.look, asked.window) if snapshot.trace is not None else no_update
+    except TraceError:  # cut short or deleted just now: the stream says so
+        return no_update
+
+
+def _close_up(follower: Follower, event: str) -> Drawn | None:
     """One spike close up; without a name, the one that is worth looking at first."""
     snapshot = follower.snapshot()
     if snapshot.trace is None:
         return None
     try:
-        key = spike or best_spike(snapshot)
+        key = event or best_spike(snapshot)
         view = look(snapshot.trace, snapshot.spikes, snapshot.dips, run=snapshot.run, columns=1, spike=key)
         return panel("neighbourhood").draw(view)
     except ValueError as error:  # an address that names no layer of this run; a run that cannot be read

@@ -6,7 +6,7 @@ cursor follows what it lacks, so a message that is lost, doubled or late does no
 
 from __future__ import annotations
 
-__all__ = ["Cursor", "Message", "best_spike", "full", "update"]
+__all__ = ["Cursor", "Look", "Message", "best_spike", "close_up", "full", "update"]
 
 import hashlib
 import math
@@ -14,16 +14,31 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .columns import YOUNG_COLUMNS, width_for
+from ..probes.precursors import preceding
+from .columns import SCALES, YOUNG_COLUMNS, width_for
 from .figures import COLUMNS, extent
 from .follow import Snapshot
-from .panels import panels
+from .panels import panels_in
 from .view import Drawn, View, episodes, key_of, look
 from .words import about_dip, about_spike, counts, headline
 
 # While a run is this short its first baseline still moves: it is sent whole, which is little.
 _YOUNG_ROWS = YOUNG_COLUMNS
 GONE = ("deleted", "broken")  # states in which nothing more can be read
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a browser wants a run drawn: in so many columns, which layers as lines, on which scale the map of all."""
+
+    columns: int = 1000
+    layers: tuple[str, ...] = ()
+    scale: str = SCALES[0]
+
+    @property
+    def key(self) -> str:
+        """The same for the same look, but for the columns."""
+        return "|".join((self.scale, *self.layers))
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,7 @@ class Cursor:
     state: str = ""
     episodes: int = 0
     dips: int = 0
+    look: str = Look().key
 
     @classmethod
     def parse(cls, data: object) -> Cursor | None:
@@ -61,41 +77,57 @@ class Message:
     announcement: str = ""
 
 
-def full(snapshot: Snapshot, columns: int, window: tuple[float, float] | None = None) -> Message:
-    """Everything, in about `columns` columns; `window` is a step range that is cut finer."""
-    view = _look(snapshot, columns, window=window)
-    drawn = {name: panel.draw(view) for name, panel in panels().items()}
-    cursor = _cursor(snapshot, view, columns)
+def full(snapshot: Snapshot, wanted: Look) -> Message:
+    """The whole run in the columns that were asked for."""
+    view = _look(snapshot, wanted)
+    drawn = {name: panel.draw(view) for name, panel in panels_in("main", "side").items()}
+    cursor = _cursor(snapshot, view, wanted)
     figures = {name: part.figure for name, part in drawn.items() if part.figure and name != "neighbourhood"}
-    push = {"kind": "full", "figures": figures, "zoomed": list(window) if window else None}
+    push = {"kind": "full", "figures": figures, "layers": list(view.layers), "shown": list(view.shown_layers)}
     return Message(_sealed(push, snapshot, view, cursor), cursor, drawn, headline(view), counts(view))
 
 
-def update(snapshot: Snapshot, held: Cursor | None, columns: int) -> Message | None:
+def close_up(snapshot: Snapshot, wanted: Look, window: tuple[float, float]) -> dict[str, Any]:
+    """Only the columns in and around the step range `window`, finer than those of the whole run."""
+    view = _look(snapshot, wanted, window=window)
+    drawn = {name: panel.draw(view) for name, panel in panels_in("main").items()}
+    columns = view.columns
+    push = {
+        "kind": "window",
+        "window": list(window),
+        "figures": {name: _tail(part, changed=False) for name, part in drawn.items()},
+        "low": int(columns.first[0]) if len(columns) else None,
+        "high": int(columns.last[-1]) if len(columns) else None,
+    }
+    return _sealed(push, snapshot, view, _cursor(snapshot, view, wanted))
+
+
+def update(snapshot: Snapshot, held: Cursor | None, wanted: Look) -> Message | None:
     """What a browser that holds `held` lacks; None if that is nothing."""
     if snapshot.trace is None or (held is not None and snapshot.state in GONE):
         return None  # what a browser shows stays; only the badge changes
     if held is None:
-        return full(snapshot, columns)
-    rows = snapshot.rows
-    continues = held.epoch == snapshot.epoch and held.width == width_for(rows, columns) and held.rows <= rows
+        return full(snapshot, wanted)
+    rows, width = snapshot.rows, width_for(snapshot.rows, wanted.columns)
+    same_run = held.epoch == snapshot.epoch and held.look == wanted.key
+    continues = same_run and held.width == width and held.rows <= rows
     if not continues or held.rows < _YOUNG_ROWS * held.width:
-        same = (held.epoch, held.rows, held.state) == (snapshot.epoch, rows, snapshot.state)
-        return None if same and _digest(snapshot) == held.events else full(snapshot, columns)
+        same = same_run and (held.rows, held.state) == (rows, snapshot.state)
+        return None if same and _digest(snapshot) == held.events else full(snapshot, wanted)
     digest = _digest(snapshot)
     if (held.rows, held.state, held.events) == (rows, snapshot.state, digest):
         return None
     since = held.rows // held.width * held.width if rows > held.rows else rows
-    view = _look(snapshot, columns, since=since)
-    cursor = _cursor(snapshot, view, columns)
+    view = _look(snapshot, wanted, since=since)
+    cursor = _cursor(snapshot, view, wanted)
     changed = digest != held.events
-    drawn = {name: panel.draw(view) for name, panel in panels().items() if panel.PLACE == "main"}
+    drawn = {name: panel.draw(view) for name, panel in panels_in("main").items()}
     push = {
         "kind": "tail",
         "from": _from(view),
         "figures": {name: _tail(part, changed) for name, part in drawn.items()},
     }
-    whole = _words(snapshot, columns) if changed or held.state != snapshot.state else None
+    whole = _words(snapshot, wanted) if changed or held.state != snapshot.state else None
     sealed = _sealed(push, snapshot, view, cursor)
     return Message(sealed, cursor, whole, headline(view), counts(view), _announcement(snapshot, held))
 
@@ -104,33 +136,34 @@ def best_spike(snapshot: Snapshot) -> str:
     """The key of the spike that is worth looking at first: one before the deepest dip, else the strongest."""
     if snapshot.trace is None or not snapshot.spikes:
         return ""
-    view = _look(snapshot, 1)
-    if view.pairs:
-        return key_of(max(view.pairs, key=lambda pair: (pair.dip.depth, pair.lag)).spike)
+    pairs = preceding(snapshot.spikes, snapshot.dips)
+    if pairs:
+        return key_of(max(pairs, key=lambda pair: (pair.dip.depth, pair.lag)).spike)
     usual = [spike for spike in snapshot.spikes if not spike.warmup] or snapshot.spikes
     return key_of(max(usual, key=lambda spike: spike.ratio if math.isfinite(spike.ratio) else math.inf))
 
 
-def _look(snapshot: Snapshot, columns: int, **options: Any) -> View:
+def _look(snapshot: Snapshot, wanted: Look, **options: Any) -> View:
     assert snapshot.trace is not None
-    given = {"run": snapshot.run, "columns": columns, "searched": snapshot.searched, **options}
+    given = {"run": snapshot.run, "searched": snapshot.searched, **asdict(wanted), **options}
     return look(snapshot.trace, snapshot.spikes, snapshot.dips, **given)
 
 
-def _words(snapshot: Snapshot, columns: int) -> dict[str, Drawn]:
-    view = _look(snapshot, columns)
-    return {name: panel.draw(view) for name, panel in panels().items()}
+def _words(snapshot: Snapshot, wanted: Look) -> dict[str, Drawn]:
+    view = _look(snapshot, wanted)
+    return {name: panel.draw(view) for name, panel in panels_in("main", "side").items()}
 
 
-def _cursor(snapshot: Snapshot, view: View, columns: int) -> Cursor:
+def _cursor(snapshot: Snapshot, view: View, wanted: Look) -> Cursor:
     return Cursor(
         snapshot.epoch,
-        width_for(view.rows, columns),
+        width_for(view.rows, wanted.columns),
         view.rows,
         _digest(snapshot),
         snapshot.state,
         len(view.episodes),
         len(view.dips),
+        wanted.key,
     )
 
 
@@ -162,9 +195,7 @@ def _tail(drawn: Drawn, changed: bool) -> dict[str, Any]:
 
 
 def _grown(trace: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: trace[name] for name in ("x", "z") if name in trace} | (
-        {"customdata": trace["customdata"]} if "z" in trace else {"y": trace["y"]}
-    )
+    return {name: trace[name] for name in ("x", "z" if "z" in trace else "y")}
 
 
 def _announcement(snapshot: Snapshot, held: Cursor) -> str:

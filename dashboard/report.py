@@ -16,7 +16,7 @@ from ..probes.dips import find_dips
 from ..probes.spikes import Spike, find_spikes
 from ..traces.reader import Trace
 from .figures import extent
-from .panels import panels
+from .panels import panels, panels_in
 from .theme import SCHEMES
 from .view import Drawn, Episode, Table, View, key_of, look
 from .words import about_focus, about_spike, counts, headline
@@ -25,6 +25,7 @@ COLUMNS = 1600  # a report has no server to ask for a finer picture
 CLOSE_UPS = 12
 
 _ASSETS = Path(__file__).parent / "assets"
+_SCRIPTS = ("draw.js", "save.js", "report.js")
 
 
 def write_report(trace: Trace, path: str | Path) -> Path:
@@ -45,7 +46,7 @@ def write_report(trace: Trace, path: str | Path) -> Path:
 
 
 def _document(trace: Trace, view: View) -> str:
-    drawn = {name: panel.draw(view) for name, panel in panels().items()}
+    drawn = {name: panel.draw(view) for name, panel in panels_in("main", "side").items()}
     close_ups = [(spike, _close_up(trace, view, spike)) for spike in _worth(view)]
     if close_ups:
         drawn["neighbourhood"] = close_ups[0][1]
@@ -60,13 +61,12 @@ def _document(trace: Trace, view: View) -> str:
         "css": (_ASSETS / "foreshock.css").read_text(encoding="utf-8"),
         "headline": escape(headline(view)),
         "detail": escape(_detail(trace, view)),
-        "main": "".join(_card(name, drawn[name], view) for name, panel in panels().items() if panel.PLACE == "main"),
-        "side": "".join(_card(name, drawn[name], view) for name, panel in panels().items() if panel.PLACE != "main"),
+        "main": "".join(_card(name, drawn[name], view) for name in panels_in("main")),
+        "side": "".join(_card(name, drawn[name], view) for name in panels_in("side")),
         "about": _about(trace),
         "data": _script_safe(json.dumps(data, allow_nan=False, separators=(",", ":"))),
         "plotly": get_plotlyjs(),
-        "own": (_ASSETS / "foreshock.js").read_text(encoding="utf-8"),
-        "start": (_ASSETS / "report.js").read_text(encoding="utf-8"),
+        "own": "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS),
         "run": escape(view.run),
     }
     return _PAGE.format(**parts)
@@ -97,7 +97,9 @@ def _detail(trace: Trace, view: View) -> str:
 def _card(name: str, drawn: Drawn, view: View) -> str:
     panel = panels()[name]
     title, how = escape(panel.TITLE), escape(panel.HELP)
-    parts = [f"<div class='fs-title'><h2>{title}</h2><span class='fs-help'>{how}</span></div>"]
+    save = _SAVE.format(name=name, title=title) if panel.HEIGHT else ""
+    heading = f"<div class='fs-heading'><h2>{title}</h2>{save}</div>"
+    parts = [f"<div class='fs-title'>{heading}<span class='fs-help'>{how}</span></div>"]
     if name == "neighbourhood" and view.spikes:
         parts.append(_chooser(view))
     if panel.HEIGHT:
@@ -106,7 +108,7 @@ def _card(name: str, drawn: Drawn, view: View) -> str:
     spoken = "fs-words" if panel.PLACE == "side" and panel.HEIGHT else "fs-unseen"
     parts.append(f"<p id='words-{name}' class='{spoken}'>{escape(drawn.words)}</p>")
     parts += [_table(table) for table in drawn.tables]
-    return f"<section class='fs-card' aria-label='{title}'>{''.join(parts)}</section>"
+    return f"<section class='fs-card' id='card-{name}' aria-label='{title}'>{''.join(parts)}</section>"
 
 
 def _chooser(view: View) -> str:
@@ -142,6 +144,15 @@ def _script_safe(text: str) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
+_SAVE = (
+    "<details class='fs-save'><summary aria-label='Save {title}'>Save</summary><div class='fs-save-menu'>"
+    + "".join(
+        f"<button type='button' data-save='{kind}' data-panel='{{name}}'>{kind.upper()}</button>"
+        for kind in ("png", "svg", "csv")
+    )
+    + "</div></details>"
+)
+
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -155,7 +166,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 document.documentElement.dataset.mantineColorScheme = dark.matches ? "dark" : "light";
 </script>
 </head>
-<body>
+<body data-run="{run}">
 <header class="fs-header"><div class="fs-brand"><span class="fs-mark" aria-hidden="true"></span>foreshock</div>
 <div class="fs-status">{run}</div>
 <div class="fs-controls"><button id="whole" type="button" disabled>Whole run</button>
@@ -164,7 +175,7 @@ document.documentElement.dataset.mantineColorScheme = dark.matches ? "dark" : "l
 <p class="fs-detail">{detail}</p></section>
 <div class="fs-grid"><div class="fs-column">{main}</div><div class="fs-column">{side}{about}</div></div></main>
 <script type="application/json" id="data">{data}</script>
-<script>{plotly}</script><script>{own}</script><script>{start}</script>
+<script>{plotly}</script><script>{own}</script>
 </body>
 </html>
 """

@@ -6,11 +6,12 @@ no request. Hues are of Okabe and Ito's colour-blind-safe set, lightened or dark
 
 from __future__ import annotations
 
-__all__ = ["FIRST", "HEAT_CEILING", "HEAT_FLOOR", "LAST", "MIDDLE", "SCHEMES", "depth_colour", "faint"]
+__all__ = ["FIRST", "HEAT_CEILING", "HEAT_FLOOR", "LAST", "MIDDLE", "SCHEMES", "SERIES", "depth_colour", "faint"]
 
 from typing import Any
 
 FIRST, MIDDLE, LAST = "$first", "$middle", "$last"
+SERIES = tuple(f"$s{i}" for i in range(7))  # for lines that have no colour of their own
 
 # The heat map's colours span from a little below a layer's normal norm to eight times it: calm stays dark, and beyond
 # only "very high" matters.
@@ -44,6 +45,13 @@ _LIGHT = {
     "$knn": "#0067a8",
     "$loss": "#4a5563",
     "$dip": "#b3356f",
+    "$s0": "#0067a8",
+    "$s1": "#c8510a",
+    "$s2": "#00795c",
+    "$s3": "#a8417d",
+    "$s4": "#8a6a00",
+    "$s5": "#2f84b5",
+    "$s6": "#5b6675",
 }
 _DARK = {
     "$ink": "#e6e9ee",
@@ -58,6 +66,13 @@ _DARK = {
     "$knn": "#62b6f0",
     "$loss": "#b3bdca",
     "$dip": "#f08ab8",
+    "$s0": "#62b6f0",
+    "$s1": "#ff9a4d",
+    "$s2": "#3fc9a2",
+    "$s3": "#e79bc4",
+    "$s4": "#e3c94c",
+    "$s5": "#9ad4f5",
+    "$s6": "#98a3b3",
 }
 
 

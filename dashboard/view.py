@@ -5,7 +5,7 @@ Pure functions of an open trace: nothing here knows a web framework. Steps are t
 
 from __future__ import annotations
 
-__all__ = ["Drawn", "Episode", "Table", "View", "episodes", "key_of", "look", "numbers", "parse_key"]
+__all__ = ["SCALES", "Drawn", "Episode", "Table", "View", "episodes", "key_of", "look", "numbers", "parse_key"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from ..probes.layers import first_layer, last_block, middle_block
 from ..probes.precursors import Precedence, preceding
 from ..probes.spikes import Spike
 from ..traces.reader import Trace
-from .columns import Columns, columns_of, grid
+from .columns import SCALES, Columns, columns_of, grid, inside
 from .neighbours import Neighbours, neighbours
 
 EPISODE_GAP = 16  # steps between the onsets of two layers' spikes that still belong together
@@ -51,7 +51,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a header; `keys` gives the spike that a row opens, or an empty text."""
+    """Rows of text under a header; `keys` gives the event that a row opens, or an empty text."""
 
     caption: str
     header: tuple[str, ...]
@@ -90,8 +90,9 @@ class View:
     meta: Mapping[str, Any] = field(default_factory=dict)
     focus: Neighbours | None = None
     searched: float = 1.0  # share of the rows that the spike finder has seen
-
-    tail: bool = False  # the columns are only those from some row on
+    tail: bool = False  # the columns are only a part of the run's
+    chosen: tuple[str, ...] = ()  # layers to draw as lines; none: the usual three
+    scale: str = SCALES[0]  # of the map of all layers
 
     @cached_property
     def episodes(self) -> list[Episode]:
@@ -100,9 +101,9 @@ class View:
 
     @property
     def shown_layers(self) -> tuple[str, ...]:
-        """The first layer (the patch projection), a middle block, the last one; fewer where they coincide."""
-        if not self.layers:
-            return ()
+        """The chosen layers by depth; or the first (the patch projection), a middle block and the last one."""
+        if self.chosen or not self.layers:
+            return tuple(layer for layer in self.layers if layer in self.chosen)
         picked = (first_layer(self.layers), middle_block(self.layers), last_block(self.layers))
         return tuple(dict.fromkeys(picked))
 
@@ -127,14 +128,20 @@ def look(
     since: int = 0,
     spike: str = "",
     searched: float = 1.0,
+    layers: Sequence[str] = (),
+    scale: str = SCALES[0],
 ) -> View:
-    """The view of `trace` in at most about `columns` columns (give the pixels there are), or its tail from row `since`.
+    """The view of `trace` in at most `columns` columns (give the pixels there are), or its tail from row `since`.
 
-    `window` is a zoomed step range, cut finer; `spike` the key of the spike whose neighbourhood is wanted.
+    `window` is a zoomed step range: then only the columns inside it are there, finer. `spike` is the key of the spike
+    whose neighbourhood is wanted; `layers` are those to draw as lines, `scale` that of the map of all layers.
     """
+    from .panels import scalars  # they import this file: which curves are read is theirs to say
+
     rows = len(trace)
     steps = trace.steps
-    cut = grid(rows, columns, _rows(steps, window), since=since)
+    shown = _rows(steps, window)
+    cut = grid(rows, columns, since=since) if shown is None else inside(rows, columns, shown)
     return View(
         run=run or trace.name,
         layers=trace.layers,
@@ -142,14 +149,16 @@ def look(
         rows=rows,
         first_step=int(steps[0]) if rows else 0,
         last_step=int(steps[-1]) if rows else 0,
-        columns=columns_of(trace, cut),
+        columns=columns_of(trace, cut, scale=scale, scalars=scalars()),
         spikes=spikes,
         dips=dips,
         pairs=preceding(spikes, dips),
         meta=trace.meta,
         focus=neighbours(trace, *parse_key(spike, trace.layers)) if spike and rows else None,
         searched=searched,
-        tail=since > 0,
+        tail=since > 0 or shown is not None,
+        chosen=tuple(layer for layer in layers if layer in trace.layers),
+        scale=scale,
     )
 
 

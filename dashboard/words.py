@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["about_dip", "about_focus", "about_spike", "counts", "headline", "times"]
+__all__ = ["about_dip", "about_focus", "about_spike", "counts", "duration", "headline", "times"]
 
 import math
 from collections.abc import Sequence
@@ -108,3 +108,18 @@ def times(ratio: float) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return noun if count == 1 else f"{noun}s"
+
+
+def duration(seconds: float) -> str:
+    """A span of time as text.
+
+    >>> duration(42), duration(400), duration(7500), duration(200_000)
+    ('42 s', '6 min 40 s', '2 h 05 min', '2 d 7 h')
+    """
+    whole = round(max(0.0, seconds))
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"

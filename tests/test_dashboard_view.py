@@ -8,6 +8,8 @@ import doctest
 import importlib
 import json
 import math
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,10 @@ from hypothesis import strategies as st
 
 from foreshock import dashboard
 from foreshock.dashboard import panels as registry
-from foreshock.dashboard.columns import baseline, columns_of, grid, median_rows, width_for
+from foreshock.dashboard.columns import SCALES, baseline, columns_of, grid, inside, median_rows, width_for
 from foreshock.dashboard.follow import Follower
-from foreshock.dashboard.panels import panel, panels
-from foreshock.dashboard.pushes import Cursor, full, update
+from foreshock.dashboard.panels import panel, panels, panels_in
+from foreshock.dashboard.pushes import Cursor, Look, close_up, full, update
 from foreshock.dashboard.theme import SCHEMES
 from foreshock.dashboard.view import View, episodes, look, numbers, parse_key
 from foreshock.dashboard.words import about_focus, counts, headline, times
@@ -113,7 +115,7 @@ def test_medians_of_rows_without_numbers_are_missing() -> None:
 
 def test_columns_hold_every_peak(demo: Trace) -> None:
     for columns in (7, 100, 1000):
-        cut = columns_of(demo, grid(len(demo), columns))
+        cut = columns_of(demo, grid(len(demo), columns), scalars=("loss",))
         assert len(cut) <= columns
         raw = demo["loss"]
         for first, last, high in zip(cut.first, cut.last, cut.scalars["loss"].high, strict=True):
@@ -126,23 +128,26 @@ def test_a_spike_of_one_step_is_seen_at_any_zoom(tmp_path: Path) -> None:
     trace = open_trace(synthetic.write_run(tmp_path / "a", made))
     for window in (None, (4000.0, 4700.0), (4300.0, 4340.0)):
         for columns in (100, 600):
-            view = seen(trace, columns=columns, window=window)
-            assert view.columns.ratio.high[2].max() > 15
-            assert np.nanmax(np.array(decoded(panel("heatmap").draw(view).figure)["data"][0]["z"])) > math.log10(15)
+            for scale, least in {"ratio": 3.9, "z": 20, "norm": 0.5}.items():
+                view = seen(trace, columns=columns, window=window, scale=scale)
+                assert view.columns.ratio.high[2].max() > 15
+                z = np.array(decoded(panel("heatmap").draw(view).figure)["data"][0]["z"])
+                assert np.nanmax(z[2]) > least
 
 
 # ---- the whole and its tail ----
 
 
 def decoded(figure: Any) -> Any:
-    """A figure with its packed matrices as lists."""
+    """A figure with its packed matrices as lists of numbers on the colour scale."""
     figure = copy.deepcopy(figure)
     for trace in figure["data"]:
-        for name in ("z", "customdata"):
-            if trace and isinstance(trace.get(name), dict):
-                shape = [int(n) for n in trace[name]["shape"].split(",")]
-                flat = np.frombuffer(base64.b64decode(trace[name]["bdata"]), "<f4")
-                trace[name] = flat.reshape(shape).tolist()
+        if trace and isinstance(trace.get("z"), dict):
+            z = trace["z"]
+            levels = np.frombuffer(base64.b64decode(z["levels"]), "<u2" if z["bits"] == 16 else "u1").reshape(
+                z["shape"]
+            )
+            trace["z"] = np.where(levels == 0, np.nan, z["low"] + (levels - 1.0) * z["step"]).tolist()
     return figure
 
 
@@ -159,9 +164,7 @@ def merged(held: dict[str, Any], push: dict[str, Any]) -> dict[str, Any]:
             kept = [i for i, x in enumerate(trace["x"]) if push["from"] is None or x < push["from"]]
             grown = {**trace, "x": [trace["x"][i] for i in kept] + tail["x"]}
             if "z" in tail:
-                for key in ("z", "customdata"):
-                    pairs = zip(trace[key], tail[key], strict=True)
-                    grown[key] = [[row[i] for i in kept] + more for row, more in pairs]
+                grown["z"] = [[row[i] for i in kept] + more for row, more in zip(trace["z"], tail["z"], strict=True)]
             else:
                 grown["y"] = [trace["y"][i] for i in kept] + tail["y"]
             data.append(grown)
@@ -169,10 +172,12 @@ def merged(held: dict[str, Any], push: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("columns", [200, 1000])
+@pytest.mark.parametrize(
+    "wanted", [Look(200), Look(1000), Look(200, ("blocks.01", "norm"), "z"), Look(200, (), "norm")]
+)
 @pytest.mark.parametrize("hops", [(700, 701, 709, 800, 1023), (650, 1010, 1016, 1022, 1030, 1040), (300, 999, 1000)])
 def test_tails_add_up_to_the_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int, hops: tuple[int, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Look, hops: tuple[int, ...]
 ) -> None:
     monkeypatch.setattr("foreshock.dashboard.follow.REFRESH_S", 0.0)
     made = synthetic.make(1200, 5, frozen=("blocks.02",))
@@ -180,20 +185,20 @@ def test_tails_add_up_to_the_whole(
     with synthetic.open_writer(tmp_path / "a", made) as writer:
         synthetic.append(writer, made, slice(0, hops[0]))
         writer.flush()
-        message = full(follower.snapshot(), columns)
+        message = full(follower.snapshot(), wanted)
         held, tails = decoded_all(message.push["figures"]), 0
         for start, stop in zip(hops, (*hops[1:], 1200), strict=True):
             synthetic.append(writer, made, slice(start, stop))
             writer.flush()
             cursor = Cursor.parse(json.loads(json.dumps(message.push["cursor"])))
             snapshot = follower.snapshot()
-            message = update(snapshot, cursor, columns)
+            message = update(snapshot, cursor, wanted)
             assert message is not None
             if message.push["kind"] == "full":
                 held = decoded_all(message.push["figures"])
             else:
                 held, tails = merged(held, message.push), tails + 1
-            whole = decoded_all(full(snapshot, columns).push["figures"])
+            whole = decoded_all(full(snapshot, wanted).push["figures"])
             assert_same(held, whole)
     assert tails >= 2
 
@@ -207,18 +212,68 @@ def assert_same(left: dict[str, Any], right: dict[str, Any]) -> None:
     for name in right:
         for ours, theirs in zip(left[name]["data"], right[name]["data"], strict=True):
             for key in theirs:
-                if key in ("z", "customdata") and theirs["type"] == "heatmap":
+                if key == "z":
                     np.testing.assert_array_equal(np.array(ours[key]), np.array(theirs[key]))
-                else:
+                elif key not in ("zmin", "zmax", "colorbar"):  # of the norms they are those of the last whole picture
                     assert ours[key] == theirs[key], (name, key)
         assert left[name]["layout"] == right[name]["layout"]
 
 
 def test_nothing_new_sends_nothing(demo: Trace, tmp_path: Path) -> None:
     snapshot = Follower("demo", demo.path).snapshot()
-    message = full(snapshot, 800)
-    assert update(snapshot, message.cursor, 800) is None
-    assert update(snapshot, None, 800) is not None
+    message = full(snapshot, Look(800))
+    assert update(snapshot, message.cursor, Look(800)) is None
+    assert update(snapshot, None, Look(800)) is not None
+    other = update(snapshot, message.cursor, Look(800, ("norm",)))
+    assert other is not None
+    assert other.push["kind"] == "full"
+
+
+@pytest.mark.parametrize("window", [(1000.0, 1050.0), (-50.0, 3.0), (1490.0, 9000.0), (5000.0, 6000.0), (7.0, 7.0)])
+def test_the_columns_of_a_window_fit_into_the_whole(demo: Trace, window: tuple[float, float]) -> None:
+    snapshot = Follower("demo", demo.path).snapshot()
+    coarse = full(snapshot, Look(200)).push["figures"]["heatmap"]["data"][0]["x"]
+    push = close_up(snapshot, Look(200), window)
+    if push["low"] is None:
+        assert not push["figures"]["heatmap"]["data"][0]["x"]
+        return
+    x = push["figures"]["heatmap"]["data"][0]["x"]
+    assert push["low"] <= max(0, window[0])
+    assert len(x) <= 300
+    assert [step for step in coarse if push["low"] <= step <= push["high"]]
+    width = push["cursor"]["width"]
+    assert push["low"] % width == 0  # the demo's steps are its rows
+    for name, part in push["figures"].items():
+        assert part["layout"] is None, name
+        assert all(trace is None or set(trace) <= {"x", "y", "z"} for trace in part["data"])
+
+
+@given(st.integers(1, 5000), st.integers(1, 400), st.integers(0, 5000), st.integers(0, 5000))
+def test_a_window_holds_what_was_asked_for(rows: int, columns: int, one: int, other: int) -> None:
+    low, high = sorted((min(one, rows), min(other, rows)))
+    cut = inside(rows, columns, slice(low, high))
+    for start, stop, width in cut.pieces:
+        assert start <= low
+        assert stop >= high
+        assert start % cut.width == 0
+        assert width <= cut.width or stop - start > columns * 3 // 2
+    assert len(cut.starts) <= columns * 3 // 2 + 1
+
+
+def test_layers_are_chosen_by_depth_and_unknown_ones_left_out(demo: Trace) -> None:
+    view = look(demo, layers=("norm", "nothing", "blocks.03"))
+    assert view.shown_layers == ("blocks.03", "norm")
+    drawn = panel("patch_projection").draw(view)
+    assert "blocks.03: no spikes; norm: no spikes." in drawn.words
+    assert look(demo).shown_layers == ("patch_embed", "blocks.06", "blocks.11")
+
+
+def test_the_z_scale_shows_what_is_rare(demo: Trace) -> None:
+    z = look(demo, columns=400, scale="z").columns.heat
+    row = demo.layers.index("patch_embed")
+    calm = z[row, 100:140]
+    assert np.nanmax(z[row]) > 12 > 5 > np.nanmax(calm)
+    assert abs(np.nanmedian(z[:, 60:])) < 1
 
 
 # ---- the law of the panels ----
@@ -261,8 +316,8 @@ def with_infinity() -> synthetic.Made:
 def test_every_panel_draws_every_run(tmp_path: Path, kind: str) -> None:
     trace = open_trace(RUNS[kind](tmp_path / "run"))
     for spike in ("", f"{trace.layers[0]}@{len(trace) // 2}"):
-        view = seen(trace, spike=spike)
-        for name, module in panels().items():
+        for name, module, scale in [(*item, scale) for item in panels_in("main", "side").items() for scale in SCALES]:
+            view = seen(trace, spike=spike, scale=scale)
             drawn = module.draw(view)
             assert drawn.words or drawn.tables or drawn.figure["layout"]["annotations"], name
             assert (drawn.figure is not None) == (module.HEIGHT > 0)
@@ -289,9 +344,28 @@ def test_panels_are_the_files_of_their_folder() -> None:
         assert module.__doc__, name
         assert module.TITLE
         assert module.HELP
-        assert module.PLACE in ("main", "side")
+        assert f'"{module.PLACE}"' in (registry.__doc__ or ""), name
     with pytest.raises(ValueError, match="choose one of knn"):
         panel("nothing")
+
+
+def test_the_panel_in_the_readme_is_one(
+    tmp_path: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch, demo: Trace
+) -> None:
+    """Its text, put into the folder of panels under a name, is found and draws what it says."""
+    (text,) = re.findall(r"```py\n(.*?)```", (repo_root / "README.md").read_text(encoding="utf-8"), re.S)
+    assert len(text.splitlines()) <= 30
+    (tmp_path / "contrast.py").write_text(text)
+    monkeypatch.setattr(registry, "__path__", [*registry.__path__, str(tmp_path)])
+    panels.cache_clear()
+    try:
+        figure = panel("contrast").draw(seen(demo)).figure
+        assert figure is not None
+        assert figure["data"][0]["y"][-1] == pytest.approx(100 * demo["contrastive_accuracy"][-2:].mean(), rel=0.02)
+        assert list(panels_in("main"))[-3:] == ["loss", "contrast", "lr"]
+    finally:
+        panels.cache_clear()
+        sys.modules.pop("foreshock.dashboard.panels.contrast", None)
 
 
 def test_both_schemes_have_the_same_tokens() -> None:

@@ -1,93 +1,24 @@
-/* Draws what the server sends, and keeps what belongs to the visitor: zoom, pause, the chosen spike, light or dark.
+/* Takes in what the server sends, and keeps what belongs to the visitor: zoom, pause, the chosen event.
 
-   A message is the whole picture ("full") or its "tail". Figures are kept undressed here: a colour is a token such as
-   "$first" until the scheme is known. Zoom is set on every step axis at once, so a message never undoes it. */
+   A message is the whole picture ("full"), its "tail", or the finer columns of a "window". Zoom is set on every step
+   axis at once, so a message never undoes it. */
 
 (function () {
   "use strict";
 
+  const fs = window.foreshock;
   const kept = {
-    raw: {}, cursor: null, run: null, extent: null, best: "", zoom: null, chosen: false,
-    page: Math.random().toString(36).slice(2), attached: null, attachedAt: 0, heard: 0, asked: 0,
-    paused: false, missed: false, waiting: [], focusOf: "", state: "",
+    raw: {}, fine: null, cursor: null, run: null, look: "", extent: null, best: "", zoom: null, chosen: false,
+    page: Math.random().toString(36).slice(2), attached: null, attachedAt: 0, heard: 0, asked: 0, askedFine: 0, askedRuns: 0,
+    paused: false, missed: false, waiting: [], focusOf: "", state: "", arrived: false, layers: [], scale: "ratio",
+    columns: 1000, view: null, event: null,
   };
-  const SILENCE_MS = 5000, POLL_MS = 2000, AGAIN_MS = 15000;
+  const SILENCE_MS = 5000, POLL_MS = 2000, AGAIN_MS = 15000, FINE_MS = 2000;
+  const STEPS = ["run", "event", "settings", "precursors"];  // views that are about one run
   const same = () => window.dash_clientside.no_update;
-
-  // ---- colours ----
-
-  function channels(hex) {
-    return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-  }
-
-  function colour(token, tokens) {
-    const [name, alpha] = token.split("/");
-    const [from, to, share] = name.split("~");
-    if (to === undefined && alpha === undefined) return tokens[from] === undefined ? token : tokens[from];
-    let rgb = channels(tokens[from]);
-    if (to !== undefined) rgb = channels(tokens[to]).map((v, i) => Math.round(rgb[i] + (v - rgb[i]) * share));
-    return `rgba(${rgb.join(",")},${alpha === undefined ? 1 : alpha})`;
-  }
-
-  function painted(value, tokens) {
-    if (typeof value === "string") return value[0] === "$" ? colour(value, tokens) : value;
-    if (Array.isArray(value)) {
-      const plain = !value.length || typeof value[0] === "number" || value[0] === null || ArrayBuffer.isView(value[0]);
-      return plain ? value : value.map((item) => painted(item, tokens));
-    }
-    if (value && typeof value === "object" && !ArrayBuffer.isView(value)) {
-      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, painted(item, tokens)]));
-    }
-    return value;
-  }
-
-  /* A figure in the colours of a scheme, its step axis (if it has one) at `range`. */
-  function dress(figure, scheme, range) {
-    const base = scheme.layout, given = figure.layout || {};
-    const layout = { ...base, ...given };
-    for (const name of ["xaxis", "yaxis", "legend"]) layout[name] = { ...base[name], ...given[name] };
-    if (range && layout.xaxis.visible !== false) {
-      Object.assign(layout.xaxis, { range: range.slice(), autorange: false, uirevision: range.join() });
-    }
-    if (window.innerWidth < 700) {  // a finger scrolls the page
-      layout.dragmode = false;
-      const top = (layout.margin || {}).t || 10;
-      layout.margin = { ...layout.margin, l: 94, r: 8, t: layout.showlegend ? top + 18 : top };
-    }
-    return painted({ data: figure.data, layout }, scheme.tokens);
-  }
+  const set = (id, props) => window.dash_clientside.set_props(id, props);
 
   // ---- messages ----
-
-  function rows(packed) {  // base64 of a float32 matrix, or one that was decoded before
-    if (Array.isArray(packed)) return packed;
-    const text = atob(packed.bdata), bytes = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-    const flat = new Float32Array(bytes.buffer), [height, width] = packed.shape.split(",").map(Number);
-    return Array.from({ length: height }, (_, i) => flat.slice(i * width, (i + 1) * width));
-  }
-
-  function joined(old, add, keep) {
-    const line = new Float32Array(keep + add.length);
-    line.set(old.subarray(0, keep));
-    line.set(add, keep);
-    return line;
-  }
-
-  function grow(trace, tail, from) {
-    let keep = trace.x.length;
-    if (from !== null) while (keep && trace.x[keep - 1] >= from) keep--;
-    const grown = { ...trace, x: trace.x.slice(0, keep).concat(tail.x) };
-    if (tail.z) {
-      for (const key of ["z", "customdata"]) {
-        const old = rows(trace[key]), add = rows(tail[key]);
-        grown[key] = old.map((line, i) => joined(line, add[i], keep));
-      }
-    } else {
-      grown.y = trace.y.slice(0, keep).concat(tail.y);
-    }
-    return grown;
-  }
 
   function merge(push) {
     for (const [name, part] of Object.entries(push.figures)) {
@@ -97,27 +28,43 @@
         layout: part.layout || held.layout,
         data: held.data.map((trace, i) => {
           const tail = part.data[i];
-          return tail === null ? trace : tail.type ? tail : grow(trace, tail, push.from);
+          return tail === null ? trace : tail.type ? fs.decoded(tail) : fs.grown(trace, tail, push.from);
         }),
       };
     }
     return true;
   }
 
+  function whole(push) {
+    for (const [name, figure] of Object.entries(push.figures)) {
+      kept.raw[name] = { ...figure, data: figure.data.map(fs.decoded) };
+    }
+    kept.fine = null;
+    set("layers", { data: push.layers });
+    if (kept.zoom) askFine();
+  }
+
+  function expected(cursor) {
+    return kept.cursor && cursor.epoch === kept.cursor.epoch && cursor.width === kept.cursor.width;
+  }
+
   /* Take one message in; true if the charts must be drawn again. */
   function take(push) {
     if (push.run !== kept.run) return false;
     if (push.state) kept.state = push.state;
+    if (push.cursor && push.cursor.look !== kept.look) return false;  // an answer to an older question
+    if (push.kind === "window") {
+      if (!kept.zoom || !expected(push.cursor)) return false;
+      kept.fine = push.low === null ? null : push;
+      return true;
+    }
     if (kept.paused && push.via === "socket" && push.figures) { kept.missed = true; return false; }
     if (push.kind === "full") {
-      Object.assign(kept.raw, push.figures);
-      if (kept.zoom && !push.zoomed) ask(null);  // one that the stream sent: the window is wanted finer
+      whole(push);
     } else if (push.kind === "tail") {
-      if (!kept.cursor || push.cursor.epoch !== kept.cursor.epoch || push.cursor.width !== kept.cursor.width) {
-        ask(null);
-        return false;
-      }
-      if (!merge(push)) { ask(null); return false; }
+      if (!expected(push.cursor) || !merge(push)) { ask(null); return false; }
+      const edge = kept.zoom && kept.fine && kept.zoom[1] > kept.fine.high && push.extent[1] > kept.fine.high;
+      if (edge && Date.now() - kept.askedFine > FINE_MS) askFine();
     } else {
       return false;
     }
@@ -131,24 +78,30 @@
   }
 
   function columns() {  // one a pixel of the charts' width, or a line of one step could fall between two pixels
-    const plot = document.querySelector(".js-plotly-plot");
+    const plot = document.querySelector("#card-knn .js-plotly-plot");
     const width = plot && plot.clientWidth ? plot.clientWidth : window.innerWidth;
     return Math.max(200, Math.min(2000, Math.round(width - 90)));
   }
 
-  function question(cursor) {
-    return { run: kept.run, page: kept.page, cursor, columns: kept.columns, window: kept.zoom, nonce: Math.random() };
+  function question(cursor, window_) {
+    const { run, page, layers, scale } = kept;
+    return { run, page, cursor, columns: kept.columns, layers, scale, window: window_, nonce: Math.random() };
   }
 
   function ask(cursor) {
     kept.asked = Date.now();
-    window.dash_clientside.set_props("want", { data: question(cursor) });
+    set("want", { data: question(cursor, null) });
+  }
+
+  function askFine() {
+    kept.askedFine = Date.now();
+    if (kept.cursor) set("want", { data: question(kept.cursor, kept.zoom) });
   }
 
   function attach() {
     if (kept.attached === kept.run) return;
     Object.assign(kept, { attached: kept.run, attachedAt: Date.now(), heard: Date.now() });
-    window.dash_clientside.set_props("attach", { data: { ...question(kept.cursor), window: null } });
+    set("attach", { data: question(kept.cursor, null) });
   }
 
   function scheme() {
@@ -159,18 +112,84 @@
     return (window.dash_clientside.callback_context.triggered || []).some((item) => item.prop_id.startsWith(name));
   }
 
-  function setZoom(range) {
-    kept.zoom = range;
-    window.dash_clientside.set_props("whole", { disabled: range === null });
-    if (range !== null || kept.cursor) ask(null);
-    return range;
+  function figure(name) {
+    const held = kept.raw[name], part = kept.fine && kept.fine.figures[name];
+    if (!held || !part || part.data.length !== held.data.length) return held;
+    const data = held.data.map((trace, i) => fs.finer(trace, part.data[i], kept.fine.low, kept.fine.high));
+    return { ...held, data };
   }
 
-  function searchOf(run, spike) {
-    const search = new URLSearchParams();
-    if (run) search.set("run", run);
-    if (spike) search.set("spike", spike);
-    return "?" + search.toString();
+  // ---- what the visitor does ----
+
+  function setZoom(range) {
+    kept.zoom = range;
+    if (!range) kept.fine = null;
+    set("whole", { disabled: range === null });
+    set("zoom", { data: range });
+    if (range) askFine();
+  }
+
+  function choose(key, view) {
+    Object.assign(kept, { chosen: true, event: key });
+    set("event", { data: key });
+    if (view) return go(view);
+    const card = document.getElementById("card-neighbourhood");
+    if (card && window.innerWidth < 1100) {
+      const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+      card.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "nearest" });
+    }
+  }
+
+  function go(view) {
+    if (!document.querySelector(`[data-view="${view}"]`)) return;
+    set("view", { data: view });
+    window.scrollTo(0, 0);
+  }
+
+  function pause() {
+    kept.paused = !kept.paused;
+    if (!kept.paused && kept.missed) { kept.missed = false; ask(null); }
+    set("pause", { children: kept.paused ? "Resume" : "Pause" });
+    set("link", { children: kept.paused ? "paused" : "" });
+  }
+
+  /* The steps of the spikes that the map has rings for: [step, key] in the order of time. */
+  function spikes() {
+    const rings = kept.raw.heatmap && kept.raw.heatmap.data[1];
+    return rings ? rings.x.map((x, i) => [x, rings.customdata[i]]).sort((a, b) => a[0] - b[0]) : [];
+  }
+
+  function neighbour(direction) {
+    const all = spikes(), current = kept.event || kept.best;
+    if (!all.length) return;
+    const index = all.findIndex((item) => item[1] === current);
+    const at = index < 0 ? (direction > 0 ? 0 : all.length - 1) : index + direction;
+    const next = all[Math.max(0, Math.min(all.length - 1, at))];
+    choose(next[1]);
+    if (kept.zoom && (next[0] < kept.zoom[0] || next[0] > kept.zoom[1])) {
+      const half = (kept.zoom[1] - kept.zoom[0]) / 2;
+      setZoom([next[0] - half, next[0] + half]);
+    }
+  }
+
+  function scaled(factor, shift) {
+    const range = kept.zoom || kept.extent;
+    if (!range) return;
+    const middle = (range[0] + range[1]) / 2 + shift * (range[1] - range[0]);
+    const half = Math.max(4, (factor * (range[1] - range[0])) / 2);
+    const low = Math.max(kept.extent[0], middle - half), high = Math.min(kept.extent[1], middle + half);
+    if (high - low < 4) return;
+    setZoom(low <= kept.extent[0] && high >= kept.extent[1] ? null : [low, high]);
+  }
+
+  /* The spike whose ring is close to a clicked cell of the map, or else the cell itself. */
+  function nearest(cell) {
+    const range = kept.zoom || kept.extent;
+    let best = null, distance = Math.max(16, 0.015 * (range[1] - range[0]));
+    for (const [x, key] of spikes()) {
+      if (Math.abs(x - cell.x) <= distance) { distance = Math.abs(x - cell.x); best = key; }
+    }
+    return best || `${cell.y}@${Math.round(cell.x)}`;
   }
 
   // ---- what Dash calls ----
@@ -181,119 +200,134 @@
         if (push.via === "socket") kept.heard = Date.now();
         kept.waiting.push(push);
       }
-      let draw = !changed("push") || changed("focus") || changed("zoom") || changed("scheme");
+      const all = changed("scheme") || !changed("");
+      let steps = all || changed("zoom");
       if (!dragging()) {
-        for (const item of kept.waiting.splice(0)) draw = take(item) || draw;
+        for (const item of kept.waiting.splice(0)) steps = take(item) || steps;
       }
-      if (focus && focus.run === kept.run) Object.assign(kept.raw, focus.figures);
-      const outputs = window.dash_clientside.callback_context.outputs_list;
+      const fresh = changed("focus") && focus && focus.run === kept.run ? focus.figures : {};
+      Object.assign(kept.raw, fresh);
       const range = kept.zoom || kept.extent;
-      return outputs.map((output) => {
-        const figure = kept.raw[output.id.name];
-        if (!draw || !figure) return same();
-        return dress(figure, schemes[scheme()], output.id.name === "neighbourhood" ? null : range);
+      if (steps) fs.brush(kept, schemes[scheme()]);
+      return window.dash_clientside.callback_context.outputs_list.map((output) => {
+        const name = output.id.name, own = !fs.shared(name);
+        if (!kept.raw[name] || !(all || (own ? name in fresh : steps))) return same();
+        return fs.dress(figure(name), schemes[scheme()], own ? null : range);
       });
     },
 
-    arrive(search, options, run) {
+    arrive(search, options) {
       const given = new URLSearchParams(search || window.location.search);
       const names = (options || []).map((option) => option.value);
-      const wanted = given.get("run");
-      kept.chosen = Boolean(given.get("spike"));
-      if (changed("run") && run) return [same(), same()];
-      return [wanted || run || names[0] || null, given.get("spike") || null];
+      if (kept.arrived && kept.run && changed("run")) return Array(5).fill(same());
+      if (!names.length && !given.get("run")) return Array(5).fill(same());
+      const number = (key) => (given.get(key) === null ? NaN : Number(given.get(key)));
+      const zoom = [number("from"), number("to")];
+      const range = zoom[0] < zoom[1] ? zoom : null;
+      const event = given.get("event") || null, run = given.get("run") || kept.run || names[0];
+      Object.assign(kept, { arrived: true, chosen: Boolean(event), event, zoom: range });
+      set("whole", { disabled: range === null });
+      const usual = names.length > 1 && !given.get("run") ? "runs" : "run";
+      const view = document.querySelector(`[data-view="${CSS.escape(given.get("view") || "")}"]`) ? given.get("view") : usual;
+      const layers = (given.get("layers") || "").split(",").filter(Boolean);
+      return [run, event, view, layers, given.get("scale") || "ratio"];
     },
 
-    choose(run) {
-      if (!run || run === kept.run) return same();
-      Object.assign(kept, { run, raw: {}, cursor: null, extent: null, zoom: null, attached: null, missed: false });
-      Object.assign(kept, { columns: columns(), waiting: [], asked: Date.now(), heard: Date.now(), focusOf: "" });
-      window.dash_clientside.set_props("whole", { disabled: true });
-      return question(null);
+    choose(run, layers, scale, view) {
+      kept.view = view;
+      if (!run || !STEPS.includes(view)) return same();
+      const look = [scale, ...(layers || [])].join("|");
+      if (run === kept.run && look === kept.look) return same();
+      if (run !== kept.run) {
+        const first = kept.run === null;
+        Object.assign(kept, { run, raw: {}, fine: null, extent: null, zoom: first ? kept.zoom : null, missed: false });
+        Object.assign(kept, { columns: columns(), waiting: [], focusOf: "", best: "" });
+        if (!first) Object.assign(kept, { chosen: false, event: null });
+        if (!kept.zoom) set("whole", { disabled: true });
+      }
+      Object.assign(kept, { look, layers: layers || [], scale, cursor: null, attached: null });
+      Object.assign(kept, { asked: Date.now(), heard: Date.now() });
+      return question(null, null);
     },
 
-    address(run, spike, push) {
-      if (!run) return same();
-      const wanted = spike && kept.chosen ? spike : "";
-      const search = searchOf(run, wanted);
-      if (search !== window.location.search) window.history.replaceState(null, "", search);
+    address(run, layers, scale, event, view, zoom, push) {
+      if (!kept.arrived) return same();
+      const wanted = event && kept.chosen ? event : "";
+      fs.address({ view, run, layers, scale, zoom: kept.zoom, event: wanted });
+      if (!run || run !== kept.run) return same();
+      const there = push && push.run === run && push.kind !== "beat" ? "there" : "";
       const best = push && push.run === run ? push.best || "" : "";
-      const key = `${run}|${wanted || best}|${push && push.run === run && push.kind !== "beat" ? "there" : ""}`;
-      if (key === kept.focusOf || key.endsWith("|")) return same();
+      const key = `${run}|${wanted || best}|${there}`;
+      if (key === kept.focusOf || !there) return same();
       kept.focusOf = key;
-      return { run, spike: wanted || best };
+      return { run, event: wanted || best };
     },
 
-    zoomed(all) {
-      const context = window.dash_clientside.callback_context;
-      const trigger = (context.triggered || [])[0];
-      if (!trigger || !trigger.value || trigger.prop_id.includes("neighbourhood")) return same();
+    show(view) {
+      if (!view) return window.dash_clientside.callback_context.outputs_list.map(same);
+      document.body.dataset.view = view;
+      for (const link of document.querySelectorAll("[data-view]")) {
+        if (link.closest("nav")) link.toggleAttribute("aria-current", link.dataset.view === view);
+      }
+      setTimeout(() => window.dispatchEvent(new Event("resize")), 0);  // charts that were hidden take their size
+      return window.dash_clientside.callback_context.outputs_list.map((output) => output.id.name !== view);
+    },
+
+    zoomed() {
+      const trigger = (window.dash_clientside.callback_context.triggered || [])[0];
+      if (!trigger || !trigger.value || !fs.shared(JSON.parse(trigger.prop_id.replace(/\.[^.]*$/, "")).name)) return same();
       const layout = trigger.value;
-      if (layout["xaxis.autorange"]) return setZoom(null);
+      if (layout["xaxis.autorange"]) { setZoom(null); return null; }
       const range = layout["xaxis.range"] || [layout["xaxis.range[0]"], layout["xaxis.range[1]"]];
       if (typeof range[0] !== "number" || typeof range[1] !== "number") return same();
-      return setZoom(range.slice());
+      setZoom(range.slice());
+      return range.slice();
     },
 
-    whole() {
-      return setZoom(null);
-    },
-
-    clicked(all) {
+    clicked() {
       const trigger = (window.dash_clientside.callback_context.triggered || [])[0];
       const points = trigger && trigger.value ? trigger.value.points || [] : [];
-      if (!points.length || trigger.prop_id.includes("neighbourhood")) return same();
       const marked = points.find((point) => typeof point.customdata === "string");
-      if (marked) return choose(marked.customdata);
       const cell = points.find((point) => typeof point.y === "string");
-      return cell ? choose(nearest(cell)) : same();
-    },
-
-    pause() {
-      kept.paused = !kept.paused;
-      if (!kept.paused && kept.missed) { kept.missed = false; ask(null); }
-      return kept.paused ? "Resume" : "Pause";
+      if (!points.length || !fs.shared(JSON.parse(trigger.prop_id.replace(/\.[^.]*$/, "")).name)) return same();
+      if (marked || cell) choose(marked ? marked.customdata : nearest(cell));
+      return same();
     },
 
     tick() {
       if (!kept.run || document.hidden) return same();
       const now = Date.now(), silent = now - kept.heard > SILENCE_MS;
-      if (silent && !kept.paused && now - kept.asked > POLL_MS) ask(kept.zoom ? null : kept.cursor);
+      if (silent && !kept.paused && now - kept.asked > POLL_MS) ask(kept.cursor);
       if (silent && kept.cursor && now - kept.attachedAt > AGAIN_MS) { kept.attached = null; attach(); }
       if (kept.paused) return "paused";
       if (!["running", "stalled"].includes(kept.state)) return "";
       return silent ? "polling" : "live";
     },
+
+    wantRuns(view, _ticks, rows) {
+      if (view !== "runs" || document.hidden) return same();
+      const pending = !rows || !rows.length || rows.some((row) => row.spikes === null);
+      if (!changed("view") && Date.now() - kept.askedRuns < (pending ? 1500 : 5000)) return same();
+      kept.askedRuns = Date.now();
+      return { nonce: Math.random() };
+    },
+
+    wantSettings(view, push, run) {
+      if (view !== "settings" || !run) return same();
+      const key = `${run}|${push && push.cursor ? push.cursor.epoch + push.state : ""}`;
+      if (key === kept.settingsOf) return same();
+      kept.settingsOf = key;
+      return { run, nonce: Math.random() };
+    },
+
+    search(text, options) {
+      return { ...options, quickFilterText: text || "" };
+    },
   };
 
-  function choose(key) {
-    kept.chosen = true;
-    const card = document.getElementById("card-neighbourhood");
-    if (card && window.innerWidth < 1100) {
-      const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-      card.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "nearest" });
-    }
-    return key;
-  }
-
-  /* The spike whose ring is close to a clicked cell of the map, or else the cell itself. */
-  function nearest(cell) {
-    const rings = kept.raw.heatmap.data[1], range = kept.zoom || kept.extent;
-    const reach = Math.max(16, 0.015 * (range[1] - range[0]));
-    let best = null, distance = reach;
-    rings.x.forEach((x, i) => {
-      if (Math.abs(x - cell.x) <= distance) { distance = Math.abs(x - cell.x); best = rings.customdata[i]; }
-    });
-    return best || `${cell.y}@${Math.round(cell.x)}`;
-  }
-
-  window.foreshock = { dress, kept };
+  Object.assign(fs, { kept, callbacks, set, setZoom, scaled, choose, go, pause, neighbour });
   if (!document.getElementById("react-entry-point")) return;  // the report draws by itself
   window.dash_clientside = Object.assign(window.dash_clientside || {}, { foreshock: callbacks });
-  document.addEventListener("click", (event) => {
-    const row = event.target.closest("[data-row], [data-spike]");
-    if (row) window.dash_clientside.set_props("spike", { data: choose(row.dataset.spike || row.dataset.row) });
-  });
-  new MutationObserver(() => window.dash_clientside.set_props("scheme", { data: scheme() })).observe(
+  new MutationObserver(() => set("scheme", { data: scheme() })).observe(
     document.documentElement, { attributes: true, attributeFilter: ["data-mantine-color-scheme"] });
 })();

@@ -10,6 +10,7 @@
     displaylogo: false, responsive: true, showTips: false, doubleClick: "autosize",
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
   };
+  for (const figure of Object.values(data.figures)) figure.data = figure.data.map(window.foreshock.decoded);
   const whole = document.getElementById("whole"), chooser = document.getElementById("close-up");
   let zoom = null;
 

@@ -5,23 +5,28 @@ A panel is a module with
     TITLE: str      heading
     HELP: str       one sentence on how to read it
     ORDER: int      place from the top
-    PLACE: str      "main" (shares the step axis) or "side"
+    PLACE: str      where it stands, see below
     HEIGHT: int     pixels of its figure; 0 for none
-    draw(view: View) -> Drawn
+    draw(shown) -> Drawn
+    SERIES: tuple[str, ...]    the scalars it draws, of those that a trace may hold; may lack if there are none
 
-and `draw` must do with a run of any length, also none, with layers that are NaN, and without any scalar.
+and `draw` must do with a run of any length, also none, with layers that are NaN, and without any scalar. What it is
+given depends on the place:
+
+    "main"         the run's view, along the shared step axis      a `View`
+    "side"         the run's view, beside the charts               a `View`
 """
 
 from __future__ import annotations
 
-__all__ = ["Panel", "panel", "panels"]
+__all__ = ["Panel", "panel", "panels", "panels_in", "scalars"]
 
 import importlib
 import pkgutil
 from functools import cache
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
-from ..view import Drawn, View
+from ..view import Drawn
 
 
 class Panel(Protocol):
@@ -33,8 +38,8 @@ class Panel(Protocol):
     PLACE: str
     HEIGHT: int
 
-    def draw(self, view: View, /) -> Drawn:
-        """The panel's figure, tables and words for this look at a run."""
+    def draw(self, shown: Any, /) -> Drawn:
+        """The panel's figure, tables and words for what is to be shown."""
         ...
 
 
@@ -45,6 +50,20 @@ def panels() -> dict[str, Panel]:
     for module in pkgutil.iter_modules(__path__):
         found[module.name] = cast(Panel, importlib.import_module(f"{__name__}.{module.name}"))
     return dict(sorted(found.items(), key=lambda item: item[1].ORDER))
+
+
+def panels_in(*places: str) -> dict[str, Panel]:
+    """The panels that stand in one of `places`.
+
+    >>> list(panels_in("side"))
+    ['neighbourhood', 'events']
+    """
+    return {name: found for name, found in panels().items() if found.PLACE in places}
+
+
+def scalars() -> tuple[str, ...]:
+    """Every scalar that some panel draws."""
+    return tuple(dict.fromkeys(name for found in panels().values() for name in getattr(found, "SERIES", ())))
 
 
 def panel(name: str) -> Panel:

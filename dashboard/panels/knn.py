@@ -16,6 +16,7 @@ HELP = (
 ORDER = 10
 PLACE = "main"
 HEIGHT = 230
+SERIES = ("knn_accuracy", "knn_queries")
 
 NORMAL_95 = 1.96
 

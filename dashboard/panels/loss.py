@@ -12,6 +12,7 @@ HELP = "Mean and range; dashed: what a guess would get."
 ORDER = 40
 PLACE = "main"
 HEIGHT = 190
+SERIES = ("loss", "chance_loss")
 
 
 def draw(view: View) -> Drawn:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..figures import MARGIN, band, dip_shapes, empty, finite, layout, line, markers
-from ..theme import FIRST, LAST, MIDDLE
+from ..theme import FIRST, LAST, MIDDLE, SERIES
 from ..view import Drawn, View, key_of, numbers
 from ..words import about_dip, about_spike, times
 
@@ -45,7 +45,8 @@ def draw(view: View) -> Drawn:
 
 
 def _colours(count: int) -> list[str]:
-    return {1: [FIRST], 2: [FIRST, LAST]}.get(count, [FIRST, MIDDLE, LAST])
+    usual = {1: [FIRST], 2: [FIRST, LAST], 3: [FIRST, MIDDLE, LAST]}
+    return usual.get(count) or [SERIES[i % len(SERIES)] for i in range(count)]
 
 
 def _ticks() -> dict[str, Any]:

@@ -1,0 +1,123 @@
+/* Figures as the server sends them, made into what plotly draws: levels into numbers, tokens into colours. Used by the
+   dashboard and by a written report. A figure keeps its tokens, such as "$first", until the scheme is known. */
+
+(function () {
+  "use strict";
+
+  const fs = (window.foreshock = window.foreshock || {});
+
+  // ---- colours ----
+
+  function channels(hex) {
+    return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+  }
+
+  function colour(token, tokens) {
+    const [name, alpha] = token.split("/");
+    const [from, to, share] = name.split("~");
+    if (to === undefined && alpha === undefined) return tokens[from] === undefined ? token : tokens[from];
+    let rgb = channels(tokens[from]);
+    if (to !== undefined) rgb = channels(tokens[to]).map((v, i) => Math.round(rgb[i] + (v - rgb[i]) * share));
+    return `rgba(${rgb.join(",")},${alpha === undefined ? 1 : alpha})`;
+  }
+
+  function painted(value, tokens) {
+    if (typeof value === "string") return value[0] === "$" ? colour(value, tokens) : value;
+    if (Array.isArray(value)) {
+      const plain = !value.length || typeof value[0] === "number" || value[0] === null || ArrayBuffer.isView(value[0]);
+      return plain ? value : value.map((item) => painted(item, tokens));
+    }
+    if (value && typeof value === "object" && !ArrayBuffer.isView(value)) {
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, painted(item, tokens)]));
+    }
+    return value;
+  }
+
+  // ---- levels ----
+
+  /* A packed matrix as rows of numbers on the colour scale; NaN where nothing was measured. */
+  function unpacked(packed) {
+    const text = atob(packed.levels), bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+    const levels = packed.bits === 16 ? new Uint16Array(bytes.buffer) : bytes;
+    const [height, width] = packed.shape;
+    return Array.from({ length: height }, (_, row) => {
+      const line = new Float32Array(width);
+      for (let i = 0; i < width; i++) {
+        const level = levels[row * width + i];
+        line[i] = level ? packed.low + (level - 1) * packed.step : NaN;
+      }
+      return line;
+    });
+  }
+
+  /* A trace whose matrix is unpacked, with the values themselves beside it for the pointer. */
+  function decoded(trace) {
+    if (!trace || !trace.z || trace.z.levels === undefined) return trace;
+    return { ...trace, log: trace.z.log, z: unpacked(trace.z) };
+  }
+
+  function values(z, log) {
+    return log ? z.map((line) => line.map((v) => Math.pow(log, v))) : z;
+  }
+
+  // ---- a figure ----
+
+  /* A figure in the colours of a scheme, its step axis (if it has one) at `range`. */
+  function dress(figure, scheme, range) {
+    const base = scheme.layout, given = figure.layout || {};
+    const layout = { ...base, ...given };
+    for (const name of ["xaxis", "yaxis", "legend"]) layout[name] = { ...base[name], ...given[name] };
+    if (range && layout.xaxis.visible !== false) {
+      Object.assign(layout.xaxis, { range: range.slice(), autorange: false, uirevision: range.join() });
+    }
+    if (window.innerWidth < 700) {  // a finger scrolls the page
+      layout.dragmode = false;
+      const top = (layout.margin || {}).t || 10;
+      layout.margin = { ...layout.margin, r: 8, t: layout.showlegend ? top + 18 : top };
+      layout.xaxis.nticks = layout.xaxis.nticks || 5;
+    }
+    const data = figure.data.map(decoded).map((trace) => (
+      trace.type === "heatmap" && trace.log !== undefined ? { ...trace, customdata: values(trace.z, trace.log) } : trace
+    ));
+    return painted({ data, layout }, scheme.tokens);
+  }
+
+  // ---- growing and splicing ----
+
+  function joined(parts) {
+    if (!ArrayBuffer.isView(parts[0])) return [].concat(...parts);
+    const line = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+    let at = 0;
+    for (const part of parts) { line.set(part, at); at += part.length; }
+    return line;
+  }
+
+  /* `held` up to its column `keep`, then `middle`, then `held` from `from` on: lines, or matrices row by row. */
+  function spliced(held, middle, keep, from) {
+    const tail = decoded(middle), result = { ...held, x: held.x.slice(0, keep).concat(tail.x, held.x.slice(from)) };
+    if (tail.z) {
+      result.z = held.z.map((line, i) => joined([line.slice(0, keep), tail.z[i], line.slice(from)]));
+    } else {
+      result.y = joined([held.y.slice(0, keep), tail.y, held.y.slice(from)]);
+    }
+    return result;
+  }
+
+  function grown(held, tail, from) {
+    let keep = held.x.length;
+    if (from !== null) while (keep && held.x[keep - 1] >= from) keep--;
+    return spliced(held, tail, keep, held.x.length);
+  }
+
+  /* A trace with the columns from `low` to `high` replaced by finer ones. */
+  function finer(held, fine, low, high) {
+    if (!fine || !fine.x || held.meta !== "columns") return held;
+    let keep = 0, from = held.x.length;
+    while (keep < held.x.length && held.x[keep] < low) keep++;
+    while (from > keep && held.x[from - 1] > high) from--;
+    return spliced(held, fine, keep, from);
+  }
+
+  Object.assign(fs, { dress, decoded, grown, finer });
+})();

@@ -1,0 +1,99 @@
+"""Cards, charts and tables as Dash components: what every view is built of."""
+
+from __future__ import annotations
+
+__all__ = ["card", "data", "hidden", "labelled", "panel_card", "tables"]
+
+from collections.abc import Sequence
+from typing import Any
+
+from dash import dcc, html
+
+from .panels import Panel
+from .view import Table
+
+_CONFIG: Any = {
+    "displaylogo": False,
+    "responsive": True,
+    "doubleClick": "autosize",
+    "displayModeBar": "hover",
+    "showTips": False,
+    "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],  # none that uploads
+}
+_BLANK: Any = {"data": [], "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}}}
+
+
+def labelled(label: str) -> dict[str, Any]:
+    """The attribute that names an element to a screen reader."""
+    return {"aria-label": label}
+
+
+def data(**values: str) -> dict[str, Any]:
+    """Attributes that the scripts read.
+
+    >>> data(view="runs")
+    {'data-view': 'runs'}
+    """
+    return {f"data-{name}": value for name, value in values.items()}
+
+
+def hidden() -> dict[str, Any]:
+    """The attribute of what is decoration only."""
+    return {"aria-hidden": "true"}
+
+
+def card(title: str, how: str, inside: Sequence[Any], name: str, *, tools: Sequence[Any] = ()) -> html.Section:
+    """A box with a heading, a sentence on how to read it, and what is in it."""
+    heading = [html.Div([html.H2(title), *tools], className="fs-heading"), html.Span(how, className="fs-help")]
+    parts = [html.Div(heading, className="fs-title"), *inside]
+    return html.Section(parts, className="fs-card", id=f"card-{name}", **labelled(title))
+
+
+def panel_card(name: str, panel: Panel) -> html.Section:
+    """The card of a panel: its chart, the same in words, its tables."""
+    inside: list[Any] = []
+    if panel.HEIGHT:
+        size = {"height": f"{panel.HEIGHT}px"}
+        graph = dcc.Graph(id={"type": "panel", "name": name}, config=_CONFIG, style=size, figure=_BLANK)
+        inside.append(html.Div(graph, role="group", **labelled(f"Chart, told in words below: {panel.TITLE}")))
+    spoken = "fs-unseen" if panel.PLACE == "main" else "fs-words"
+    inside.append(html.P(id={"type": "words", "name": name}, className=spoken))
+    inside.append(html.Div(id={"type": "tables", "name": name}))
+    tools = [_downloads(name, panel.TITLE)] if panel.HEIGHT else []
+    return card(panel.TITLE, panel.HELP, inside, name, tools=tools)
+
+
+def _downloads(name: str, title: str) -> html.Details:
+    """A small menu: the chart as a picture, or what it shows as numbers. The browser does it (assets/save.js)."""
+    kinds = ("png", "svg", "csv")
+    buttons = [html.Button(kind.upper(), type="button", **data(save=kind, panel=name)) for kind in kinds]
+    return html.Details(
+        [html.Summary("Save", **labelled(f"Save {title}")), html.Div(buttons, className="fs-save-menu")],
+        className="fs-save",
+    )
+
+
+def tables(drawn: Sequence[Table]) -> list[html.Div]:
+    """Tables with a caption and header cells; a row's button opens its event, by mouse or keyboard."""
+    return [_table(table) for table in drawn]
+
+
+def _table(table: Table) -> html.Div:
+    head = html.Thead(html.Tr([html.Th(title, scope="col") for title in table.header]))
+    rows = [_row(row, table.keys[i] if table.keys else "") for i, row in enumerate(table.rows)]
+    parts: list[Any] = [html.Table([html.Caption(table.caption), head, html.Tbody(rows)])] if rows else []
+    if not rows:
+        parts.append(html.H3(table.caption))
+    if table.note:
+        parts.append(html.P(table.note, className="fs-note"))
+    scrolls: dict[str, Any] = {"tabIndex": 0, "role": "region", **labelled(table.caption)} if rows else {}
+    return html.Div(parts, className="fs-table", **scrolls)
+
+
+def _row(cells: Sequence[str], key: str) -> html.Tr:
+    first: Any = cells[0]
+    if key:
+        told = labelled(f"Show the event at step {cells[0]}")
+        first = html.Button(cells[0], type="button", **data(event=key), **told)
+    rest = [html.Td(cell) for cell in cells[1:]]
+    return html.Tr([html.Th(first, scope="row"), *rest], **(data(row=key) if key else {}))

@@ -1,0 +1,166 @@
+"""All runs under the folder, those being written first: a grid to filter, to sort, and to choose from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, State, html, no_update
+from dash_ag_grid import AgGrid
+
+from ..cards import labelled
+from ..configs import differing, flat, shown
+from ..follow import Runs
+from ..summaries import Summaries, Summary
+from ..words import duration
+
+TITLE = "Runs"
+ORDER = 10
+
+_PARAMS = {
+    "backgroundColor": "var(--fs-card)",
+    "foregroundColor": "var(--fs-ink)",
+    "borderColor": "var(--fs-edge)",
+    "headerBackgroundColor": "var(--fs-row)",
+    "headerTextColor": "var(--fs-ink)",
+    "rowHoverColor": "var(--fs-row)",
+    "selectedRowBackgroundColor": "var(--fs-row)",
+    "accentColor": "var(--fs-link)",
+    "fontFamily": "inherit",
+    "fontSize": 13,
+    "wrapperBorderRadius": 8,
+    "browserColorScheme": "inherit",
+}
+
+
+def layout() -> list[Any]:
+    """A search field, and the grid."""
+    options: dict[str, Any] = {
+        "theme": {"function": f"themeQuartz.withParams({_theme()})"},
+        "rowSelection": {"mode": "multiRow", "enableClickSelection": False},
+        "selectionColumnDef": {"pinned": "left", "width": 44},
+        "animateRows": False,
+        "suppressCellFocus": False,
+        "tooltipShowDelay": 300,
+        "ensureDomOrder": True,
+        "enableCellTextSelection": True,
+    }
+    search: Any = dmc.TextInput(
+        id="runs-search", placeholder="Search", size="sm", className="fs-search", **labelled("Search the runs")
+    )
+    grid = AgGrid(
+        id="runs-grid",
+        columnDefs=_columns([]),
+        rowData=[],
+        getRowId="params.data.run",
+        defaultColDef={"sortable": True, "filter": True, "resizable": True},
+        dashGridOptions=options,
+        style={"height": "min(68vh, 760px)", "width": "100%"},
+    )
+    return [
+        html.Section(
+            [html.H1("Runs", className="fs-headline"), html.P(id="runs-told", className="fs-detail")],
+            className="fs-summary",
+            **labelled("Summary"),
+        ),
+        html.Div([search, html.Div(id="runs-tools", className="fs-tools")], className="fs-toolbar"),
+        grid,
+        html.P(
+            "Score: OLMo 2's spike score, the share of steps whose gradient norm is at least 7 σ from the mean of the "
+            "last 1,000. Columns to the right are the settings that differ.",
+            className="fs-note",
+        ),
+    ]
+
+
+def _theme() -> str:
+    inside = ", ".join(f"{key}: {value!r}" for key, value in _PARAMS.items())
+    return "{" + inside + "}"
+
+
+def register(app: Dash, runs: Runs) -> None:
+    """The grid's rows whenever they are asked for; its columns when the settings that differ are others."""
+    summaries = Summaries(runs)
+
+    @app.callback(
+        *(Output("runs-grid", "rowData"), Output("runs-grid", "columnDefs"), Output("runs-told", "children")),
+        Input("want-runs", "data"),
+        *(State("runs-grid", "rowData"), State("runs-grid", "columnDefs")),
+        prevent_initial_call=True,
+    )
+    async def fill(_: object, held: object, held_columns: object) -> Any:
+        lines = await asyncio.to_thread(summaries.rows)
+        fields = differing([line.config for line in lines])
+        columns, rows = _columns(fields), [row(line, fields) for line in lines]
+        return (
+            rows if rows != held else no_update,
+            columns if columns != held_columns else no_update,
+            told(lines),
+        )
+
+
+def told(lines: Sequence[Summary]) -> str:
+    """How many runs there are, and in what state."""
+    if not lines:
+        return "No runs yet."
+    states = {state: sum(line.state == state for line in lines) for state in dict.fromkeys(x.state for x in lines)}
+    parts = ", ".join(f"{count} {state}" for state, count in states.items())
+    searching = sum(line.spikes is None and line.state not in ("broken", "deleted") for line in lines)
+    more = f" Looking for spikes in {searching} of them." if searching else ""
+    return f"{len(lines)} {'run' if len(lines) == 1 else 'runs'}: {parts}.{more}"
+
+
+def row(line: Summary, fields: Sequence[str]) -> dict[str, Any]:
+    """A grid row as plain JSON values; accuracies and shares in per cent."""
+
+    def percent(share: float | None, digits: int = 1) -> float | None:
+        return None if share is None else round(100 * share, digits)
+
+    settings = flat(line.config)
+    return {
+        "run": line.run,
+        "state": line.state,
+        "message": line.message,
+        "progress": percent(line.progress),
+        "step": line.step,
+        "left": None if line.left_s is None else duration(line.left_s),
+        "knn": percent(line.knn),
+        "best": percent(line.best),
+        "spark": list(line.spark),
+        "spikes": line.spikes,
+        "dips": line.dips,
+        "score": percent(line.score, 3),
+        **{_field(name): _cell(settings.get(name)) for name in fields},
+    }
+
+
+def _field(name: str) -> str:
+    """A column's id: the grid reads a dot as a path into the row."""
+    return "config:" + name.replace(".", "/")
+
+
+def _cell(value: Any) -> Any:
+    return value if type(value) in (int, float) and value == value else shown(value)
+
+
+def _columns(fields: Sequence[str]) -> list[dict[str, Any]]:
+    number: dict[str, Any] = {"filter": "agNumberColumnFilter", "type": "rightAligned"}
+
+    def column(field: str, name: str, width: int, hint: str = "", **more: Any) -> dict[str, Any]:
+        return {"field": field, "headerName": name, "width": width, "headerTooltip": hint or name, **more}
+
+    return [
+        column("run", "Run", 210, pinned="left", cellRenderer="FsRun", tooltipField="run"),
+        column("state", "State", 110, cellRenderer="FsState", tooltipField="message"),
+        column("progress", "Done, %", 130, "steps done of all", cellRenderer="FsProgress", **number),
+        column("left", "Time left", 105, "at the pace of the last 200 steps"),
+        column("knn", "kNN, %", 115, "the newest evaluation", **number),
+        column("best", "Best, %", 115, "the highest single evaluation", **number),
+        column("spark", "kNN curve", 130, cellRenderer="FsSpark", sortable=False, filter=False),
+        column("spikes", "Spikes", 95, "after the warm-up, over all layers", **number),
+        column("dips", "Dips", 85, **number),
+        column("score", "Score, %", 120, "steps at least 7 sigma from the mean of the last 1,000", **number),
+        *(column(_field(name), name.rpartition(".")[2], 120, name) for name in fields),
+    ]

@@ -12,6 +12,7 @@ from rich.console import Console
 from tiny_runs import tiny_config, write_fashion
 from torch import nn
 
+from foreshock.probes.sensors.grad_norm import GradNorm
 from foreshock.traces import open_trace
 from foreshock.trainer.clipping import Clipping, build_clipping
 from foreshock.trainer.config import MethodConfig, OptimConfig, TrainConfig
@@ -35,13 +36,17 @@ def norms(layers) -> list[float]:
     return [sqrt(sum(p.grad.square().sum().item() for _, p in named)) for named in layers.values()]
 
 
+def measured(layers) -> torch.Tensor:
+    return GradNorm(layers).observe()["grad_norm"]
+
+
 def test_over_all_layers_it_is_torchs():
     model, layers = model_with_gradients()
     twin = copy.deepcopy(model)
     for p, q in zip(twin.parameters(), model.parameters(), strict=True):
         p.grad = q.grad.clone()
     nn.utils.clip_grad_norm_(twin.parameters(), 1.5)
-    after = Clipping(layers, total=1.5)()["grad_norm_clipped"]
+    after = Clipping(layers, total=1.5)(measured(layers))["grad_norm_clipped"]
     for p, q in zip(twin.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad)
     assert after.tolist() == pytest.approx(norms(layers), rel=1e-5)
@@ -51,7 +56,7 @@ def test_by_layer_each_keeps_its_own_limit_and_smaller_ones_stay():
     _, layers = model_with_gradients()
     before = norms(layers)
     limit = (before[0] + before[1]) / 2  # above the first, below the others
-    after = Clipping(layers, limits=dict.fromkeys(layers, limit))()["grad_norm_clipped"]
+    after = Clipping(layers, limits=dict.fromkeys(layers, limit))(measured(layers))["grad_norm_clipped"]
     assert after.tolist() == pytest.approx([before[0], limit, limit], rel=1e-5)
     assert norms(layers) == pytest.approx(after.tolist(), rel=1e-5)
 
@@ -60,7 +65,7 @@ def test_a_layer_without_a_gradient_stays_nan_and_does_not_spoil_the_others():
     _, layers = model_with_gradients()
     for _, parameter in layers["b"]:
         parameter.grad = None
-    after = Clipping(layers, total=1.0)()["grad_norm_clipped"].tolist()
+    after = Clipping(layers, total=1.0)(measured(layers))["grad_norm_clipped"].tolist()
     assert isnan(after[1])
     assert sqrt(after[0] ** 2 + after[2] ** 2) == pytest.approx(1.0, rel=1e-5)
 
@@ -68,7 +73,7 @@ def test_a_layer_without_a_gradient_stays_nan_and_does_not_spoil_the_others():
 def test_a_norm_that_is_not_finite_stays_visible():
     _, layers = model_with_gradients()
     layers["a"][0][1].grad[0, 0] = inf
-    Clipping(layers, total=1.0)()
+    Clipping(layers, total=1.0)(measured(layers))
     assert not layers["a"][0][1].grad.isfinite().all()
 
 
@@ -78,7 +83,7 @@ def test_it_never_waits_for_the_device():
     for named in meta.values():
         for _, parameter in named:
             parameter.grad = torch.empty_like(parameter)
-    Clipping(meta, total=1.0, limits={"a": 0.5})()
+    Clipping(meta, total=1.0, limits={"a": 0.5})(torch.empty(3, device="meta"))
 
 
 def test_the_patch_projections_limit_is_its_own():
@@ -91,7 +96,7 @@ def test_the_patch_projections_limit_is_its_own():
         parameter.grad = torch.ones_like(parameter)
     clip = build_clipping(config, layers)
     assert clip is not None
-    after = dict(zip(layers, clip()["grad_norm_clipped"].tolist(), strict=True))
+    after = dict(zip(layers, clip(measured(layers))["grad_norm_clipped"].tolist(), strict=True))
     assert after.pop("patch_embed") == pytest.approx(1e-3, rel=1e-2)
     assert list(after.values()) == pytest.approx([0.1] * len(after), rel=1e-3)
     assert build_clipping(TrainConfig(), layers) is None

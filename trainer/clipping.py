@@ -15,7 +15,6 @@ from math import inf
 import torch
 from torch import Tensor, nn
 
-from ..probes.sensors.grad_norm import GradNorm
 from ..traces.schema import GRAD_NORM_CLIPPED
 from .config import TrainConfig
 
@@ -30,20 +29,22 @@ class Clipping:
 
     >>> model = nn.Linear(2, 1, bias=False)
     >>> model.weight.grad = torch.tensor([[3.0, 4.0]])
-    >>> round(Clipping({"head": list(model.named_parameters())}, total=1.0)()["grad_norm_clipped"].item(), 3)
+    >>> clip = Clipping({"head": list(model.named_parameters())}, total=1.0)
+    >>> round(clip(torch.tensor([5.0]))["grad_norm_clipped"].item(), 3)
     1.0
     """
 
     def __init__(self, layers: Layers, *, total: float = inf, limits: Mapping[str, float] | None = None) -> None:
-        self._norms = GradNorm(layers)
         self._layers = [[p for _, p in parameters] for parameters in layers.values()]
         self._limits = torch.tensor([(limits or {}).get(name, inf) for name in layers])
         self._total = total
 
     @torch.no_grad()
-    def __call__(self) -> dict[str, Tensor]:
-        """Clip in place; `{"grad_norm_clipped": f32[L]}`, the norms afterwards, NaN for a layer without a gradient."""
-        norms = self._norms.observe()["grad_norm"]
+    def __call__(self, norms: Tensor) -> dict[str, Tensor]:
+        """Clip gradients of these `norms: f32[L]` in place; `{"grad_norm_clipped": f32[L]}`, the norms afterwards.
+
+        NaN is a layer without a gradient, before and after.
+        """
         # Like torch's clip_grad_norm_, a hair below the limit, so that no division by 0 is needed.
         self._limits = self._limits.to(norms)
         scale = (self._limits / (norms + 1e-6)).clamp(max=1)

@@ -85,10 +85,14 @@ def _train(argv: Sequence[str], default: TrainConfig) -> int:
     except torch.OutOfMemoryError as error:
         return _refuse(f"{run.device} is out of memory ({str(error).splitlines()[0]}): lower --batch-size.", 1)
     except RuntimeError as error:
-        if run.processes.count == 1 or not lost_peer(error):
+        reason = lost_peer(error) if run.processes.count > 1 else None
+        if reason is None:
             raise
-        reason = str(error).strip().splitlines()[0].rstrip(".:")
-        return _refuse(f"process {run.processes.rank} has lost another one ({reason}), whose message says why.", 1)
+        return _refuse(
+            f"process {run.processes.rank} has lost another one ({reason}): look for its message, and go on by "
+            "--resume from the last checkpoint.",
+            1,
+        )
     except KeyboardInterrupt:
         return _refuse("interrupted at once: this step is lost.", 130)
     leave()
@@ -103,8 +107,8 @@ def _conclude(result: "Result", argv: Sequence[str]) -> int:
         return result.exit_code
     if result.status == "nonfinite":
         return _refuse(
-            f"stopped: the loss is not finite since step {result.bad_since}; lower --optim.base-lr, freeze the patch "
-            "projection (--method.patch-projection frozen), or record on with --nonfinite record.",
+            f"stopped: {result.trouble}; lower --optim.base-lr, freeze the patch "
+            "projection (--method.patch-projection frozen), or go on with --nonfinite skip or record.",
             result.exit_code,
         )
     again = shlex.join([*(a for a in argv if a not in ("--overwrite", "--resume")), "--resume"])

@@ -31,7 +31,7 @@ from .config_scale import ScaleConfig
 
 Backbone = Literal["vit", "resnet"]
 Precision = Literal["off", "bf16", "fp16", "float64"]
-NonFinite = Literal["stop", "record"]
+NonFinite = Literal["record", "skip", "stop"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ class TrainConfig:
     resume: bool = False
     """Continue from the newest checkpoint in checkpoint_dir."""
     nonfinite: NonFinite = "stop"
-    """When the loss is not finite any more: stop at the next printed line, or record it and go on."""
+    """When a loss or a gradient is not finite: stop at the next printed line, with the weights from before; skip the
+    updates of such steps alone; or record what happens and make them all. (With an optimizer other than adamw the first
+    two wait for a GPU at every step.)"""
     log_every: int = 50
     """Steps from one printed line to the next."""
 

@@ -188,13 +188,16 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def lost_peer(error: Exception) -> bool:
-    """Whether `error` says that another process is gone or silent.
+def lost_peer(error: Exception) -> str | None:
+    """What `error` says of another process that is gone or silent; None if it is about something else.
 
     >>> lost_peer(RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer"))
-    True
+    'its connection is closed'
     """
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in LOST)
+    text = str(error)
+    if not isinstance(error, RuntimeError) or not any(word in text for word in LOST):
+        return None
+    return "it gives no sign any more" if "imed out" in text or "imeout" in text else "its connection is closed"
 
 
 def _meet(device: torch.device, limit: timedelta) -> None:

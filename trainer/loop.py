@@ -6,7 +6,6 @@ import math
 import time
 from contextlib import nullcontext
 
-import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from .batches import batches
 from .clipping import build_clipping
 from .config import TrainConfig
 from .distributed import StopVote
+from .guard import Guard
 from .health import Health
 from .interrupts import Interrupts
 from .methods import chance as chance_of
@@ -24,8 +24,6 @@ from .progress import Progress
 from .reporter import Reporter
 from .result import Result, Status
 from .run import Run, prepare
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
@@ -44,7 +42,8 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
     config, device, processes, total = run.config, run.device, run.processes, run.schedules.total_steps
     model, optimizer, scaler, tracing = run.model, run.optimizer, run.scaler, run.tracing
     chance, clip = chance_of(config), build_clipping(config, observed_layers(model))
-    health = Health(device, [p for p in model.parameters() if p.requires_grad], scaled=scaler.is_enabled())
+    health = Health(device, run.gradients.layers, scaled=scaler.is_enabled(), hold=config.nonfinite == "stop")
+    guard = Guard(model, optimizer, scaler, protect=config.nonfinite != "record")
     status: Status | None = "finished"
     vote, stop = StopVote(processes), 0
     console = console if processes.main else Console(quiet=True)
@@ -55,13 +54,14 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
         for step, batch in enumerate(batches(run.data, config, device, run.start, total, processes), run.start):
             lr, momentum = run.schedules.lr(step), run.schedules.momentum(step)
             set_lr(optimizer, lr, step)
-            with torch.autocast(device.type, AUTOCAST.get(config.amp), enabled=config.amp in AUTOCAST):
+            with run.autocast():
                 output = run.forward(batch.x1, batch.x2, momentum)
             optimizer.zero_grad()
             scaler.scale(output.loss).backward()
             scaler.unscale_(optimizer)
             output = averaged(output)
-            health.observe(step, output.loss)
+            norms = run.gradients.measure()
+            health.observe(step, output.loss, norms)
             if tracing:
                 # This instant and no other: the gradients are whole and in their own unit, and the optimizer has
                 # not acted on them.
@@ -76,14 +76,14 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
                 }
                 if scaler.is_enabled():
                     scalars["overflow"] = health.overflow
+                scalars["nonfinite"] = health.bad
                 tracing.observe(step, output, batch.labels, scalars | output.logs)
                 before = now
             if clip:
-                clipped = clip()
+                clipped = clip(norms)
                 if tracing:
                     tracing.note(clipped)
-            scaler.step(optimizer)
-            scaler.update()
+            guard.step(health.leave_out)
             progress.advance()
             stop = vote.cast(interrupts.asked)
             if stop or reporter.due(step):

@@ -1,10 +1,33 @@
-"""The layers of a run: parameters that are trained, or could be, by the layer whose gradient a trace shows."""
+"""The layers of a run: parameters that are trained, or could be, and the norms of their gradients at this step."""
 
-__all__ = ["observed_layers"]
+__all__ = ["Gradients", "observed_layers"]
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..probes.layers import group_layers
+from ..probes.sensors.grad_norm import GradNorm
+
+
+class Gradients(GradNorm):
+    """The sensor of gradient norms, measured once a step for all who need them: trace, clipping, health.
+
+    >>> model = nn.Linear(2, 1, bias=False)
+    >>> model.weight.grad = model.weight.detach() * 0
+    >>> gradients = Gradients(model)
+    >>> gradients.measure(), gradients.observe()["grad_norm"]
+    (tensor([0.]), tensor([0.]))
+    """
+
+    _values: dict[str, Tensor]
+
+    def measure(self) -> Tensor:
+        """The norm of every layer, `f32[L]`, of the gradients as they are now."""
+        self._values = super().observe()
+        return self._values["grad_norm"]
+
+    def observe(self) -> dict[str, Tensor]:
+        """What was measured last."""
+        return self._values
 
 
 def observed_layers(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:

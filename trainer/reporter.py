@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..traces.errors import TraceError
-from .health import Health
+from .attribution import first_nonfinite
+from .batches import batches
+from .health import Health, Verdict
 from .methods import Output
 from .progress import Progress
 from .result import Result, Status
@@ -27,7 +29,8 @@ class Reporter:
         self.total = run.schedules.total_steps
         self.next_step = self.shown = run.start
         self.loss = nan
-        self.bad_since, self.overflows = -1, 0
+        self.bad_since, self.left_out, self.overflows = -1, 0, 0
+        self.lost, self.trouble = False, ""
         self.checkpoint: Path | None = None
         self.unsaved = ""
         for note in run.notes:
@@ -42,7 +45,7 @@ class Reporter:
         self.next_step = step + 1
         lost = self._examine(step)
         status: Status | None = None
-        if lost and self.run.config.nonfinite == "stop":
+        if lost:
             status = "nonfinite"
         elif step + 1 == self.total:
             status = "finished"
@@ -75,6 +78,8 @@ class Reporter:
             tracing_seconds=tracing.seconds if tracing else 0.0,
             overflows=self.overflows,
             bad_since=self.bad_since,
+            trouble=self.trouble,
+            left_out=self.left_out if self.run.config.nonfinite == "skip" else 0,
             knn=knn,
             checkpoint=self.checkpoint,
             unsaved=self.unsaved,
@@ -84,7 +89,7 @@ class Reporter:
     def _close(self, tracing: "Tracing", status: Status) -> None:
         last = self.next_step - 1
         if status == "nonfinite":
-            tracing.close("failed", f"the loss is not finite since step {self.bad_since}")
+            tracing.close("failed", self.trouble)
         elif status == "interrupted":
             tracing.event(last, "interrupted", f"interrupted after step {last}")
             tracing.close("failed", f"interrupted after step {last}")
@@ -98,16 +103,53 @@ class Reporter:
         return self.run.checkpoints is not None and (step + 1) % self.run.config.checkpoint_every == 0
 
     def _examine(self, step: int) -> bool:
-        """Note what the counters say, in the trace too; whether the run is lost."""
-        lost, since, overflows = self.health.read(step)
+        """Note what the counters say, in the trace too; whether the run is to end."""
+        verdict, policy = self.health.read(step), self.run.config.nonfinite
+        if verdict.overflows > self.overflows:
+            text = f"{verdict.overflows - self.overflows} steps were skipped, since their gradients overflowed"
+            self._event(step, "overflow", text)
+        self.overflows = verdict.overflows
+        # An overflow of a scaler is no trouble as long as the loss is finite.
+        overflow = self.health.scaled and verdict.loss_finite
+        if verdict.since >= 0 and not overflow and (policy == "skip" or self.bad_since < 0):
+            self._tell(verdict)
+        self.left_out = verdict.steps
+        self.lost = self.lost or (verdict.lost and policy != "skip")
+        return (verdict.lost and policy == "stop") or (verdict.stuck and policy == "skip")
+
+    def _tell(self, verdict: Verdict) -> None:
+        """Put into words, and into the trace, what is not finite since when and where it began."""
+        since = verdict.since
+        self.bad_since = since if self.bad_since < 0 else self.bad_since
+        what = "a gradient" if verdict.loss_finite else "the loss"
+        where = self._place(verdict)
+        if self.run.config.nonfinite == "skip":
+            count = verdict.steps - self.left_out
+            updates = "1 update was" if count == 1 else f"{count} updates were"
+            self.trouble = f"{updates} left out from step {since} on, since {what} was not finite{where}"
+            self.progress.say(self.trouble)
+        else:
+            self.trouble = f"{what} is not finite since step {since}{where}"
+        self._event(since, "nonfinite", self.trouble)
+
+    def _place(self, verdict: Verdict) -> str:
+        """The layer in which it began, as the end of a sentence."""
+        run, layer = self.run, verdict.layer
+        if not verdict.loss_finite:
+            # Its step can be made again, unless the update that followed has spoilt all weights.
+            layer = None if run.config.nonfinite == "record" else self._first_layer(verdict.since)
+        return f", first in {layer}" if layer else ""
+
+    def _first_layer(self, step: int) -> str | None:
+        run = self.run
+        for batch in batches(run.data, run.config, run.device, step, step + 1, run.processes):
+            with run.autocast():
+                return first_nonfinite(run.model, batch.x1, batch.x2)
+        return None
+
+    def _event(self, step: int, kind: str, text: str) -> None:
         if self.run.tracing:
-            if since >= 0 and self.bad_since < 0:
-                self.run.tracing.event(since, "nonfinite", f"the loss is not finite since step {since}")
-            if overflows > self.overflows:
-                text = f"{overflows - self.overflows} steps were skipped, since their gradients overflowed"
-                self.run.tracing.event(step, "overflow", text)
-        self.bad_since, self.overflows = since, overflows
-        return lost
+            self.run.tracing.event(step, kind, text)
 
     def _show(self, step: int, output: Output) -> None:
         values = {"loss": output.loss.detach().float()}
@@ -127,7 +169,7 @@ class Reporter:
     def _save(self) -> None:
         """Save a checkpoint, unless it would put weights that are not finite in the place of good ones."""
         run, step = self.run, self.next_step
-        if run.checkpoints is None or self.bad_since >= 0:
+        if run.checkpoints is None or self.lost:
             return
         if run.tracing:
             run.tracing.commit()
@@ -140,5 +182,4 @@ class Reporter:
         except OSError as error:
             self.unsaved = f"the checkpoint at step {step} could not be written ({error}); earlier ones are unharmed"
             self.progress.say(self.unsaved)
-            if run.tracing:
-                run.tracing.event(step - 1, "checkpoint", self.unsaved)
+            self._event(step - 1, "checkpoint", self.unsaved)

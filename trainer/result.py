@@ -29,7 +29,11 @@ class Result:
     tracing_seconds: float = 0.0
     overflows: int = 0
     bad_since: int = -1
-    """First step of a loss that is not finite, -1 for none."""
+    """First step whose loss or gradient was not finite, -1 for none (overflows of a scaler apart)."""
+    trouble: str = ""
+    """What was not finite and where that began, in words."""
+    left_out: int = 0
+    """Updates that were left out for that reason."""
     knn: dict[str, float] = field(default_factory=dict)
     """`last`, `best` (0 to 1) and `best_step` over the whole trace; empty without one."""
     checkpoint: Path | None = None
@@ -65,6 +69,8 @@ class Result:
                 f"k {probe.knn_k}, T {probe.knn_temperature:g}, cosine, queue of {probe.knn_queue:.0%} of the data"
             )
             lines.append(f"kNN accuracy {self.knn['last']:.3f}, {best} ({settings})")
+        if self.left_out:
+            lines.append(f"{self.left_out} updates were left out, since losses or gradients were not finite")
         if self.overflows:
             lines.append(
                 f"{self.overflows} steps were skipped by the gradient scaler, since their gradients overflowed"

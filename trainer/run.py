@@ -3,6 +3,7 @@
 __all__ = ["Run", "prepare"]
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,15 @@ from .data import ImageSet, load_dataset
 from .distributed import Processes, join, pick_device
 from .folder import ImageFolder
 from .methods import build_method
+from .observed import Gradients, observed_layers
 from .optim import build_optimizer
 from .parallel import Forward, parallelise
 from .schedules import Schedules
 
 if TYPE_CHECKING:
     from .tracing import Tracing
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -37,6 +41,7 @@ class Run:
     model: nn.Module
     forward: Forward
     """What the loop calls: the model, or the model over all processes."""
+    gradients: Gradients
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     checkpoints: Checkpoints | None
@@ -44,6 +49,11 @@ class Run:
     start: int = 0
     notes: list[str] = field(default_factory=list)
     """What the user should know before it starts, as sentences."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision of forward passes."""
+        dtype = AUTOCAST.get(self.config.amp)
+        return torch.autocast(self.device.type, dtype) if dtype else nullcontext()
 
     def state(self, step: int) -> dict[str, Any]:
         """The whole state before `step`: tensors, numbers and containers, the same for any number of processes.
@@ -103,6 +113,7 @@ def prepare(config: TrainConfig) -> Run:
         schedules=schedules,
         model=model,
         forward=forward,
+        gradients=Gradients(observed_layers(model)),
         optimizer=build_optimizer(model, config.optim, config.lr),
         scaler=torch.amp.GradScaler(device.type, enabled=config.amp == "fp16"),
         checkpoints=checkpoints,
@@ -169,7 +180,7 @@ def _trace(run: Run, state: Mapping[str, Any] | None) -> None:
 
     there = (Path(run.config.trace or "") / "zarr.json").exists()
     resume_at = run.start if state is not None and there else None
-    run.tracing = Tracing(run.config, run.model, run.data, run.schedules, run.device, run.processes, resume_at)
+    run.tracing = Tracing(run.config, run.gradients, run.data, run.schedules, run.device, run.processes, resume_at)
     if state is not None:
         if state["tracing"]:
             run.tracing.load_state_dict(state["tracing"])

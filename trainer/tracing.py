@@ -13,11 +13,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..probes.recorder import Recorder
 from ..probes.sensors.feature_knn import FeatureKNN
-from ..probes.sensors.grad_norm import GradNorm
 from ..traces.reader import open_trace
 from ..traces.schema import GRAD_NORM_CLIPPED
 from ..traces.writer import TraceWriter
@@ -28,7 +27,7 @@ from .distributed import Processes
 from .folder import ImageFolder
 from .gathering import gather_views, sum_over_processes
 from .methods import Output
-from .observed import observed_layers
+from .observed import Gradients
 from .schedules import Schedules
 
 
@@ -41,7 +40,7 @@ class Tracing:
     def __init__(
         self,
         config: TrainConfig,
-        model: nn.Module,
+        gradients: Gradients,
         data: ImageSet | ImageFolder,
         schedules: Schedules,
         device: torch.device,
@@ -53,7 +52,6 @@ class Tracing:
         self.seconds = 0.0
         self.processes = processes
         self.knn = _knn(config, data, device, processes)
-        gradients = GradNorm(observed_layers(model))
         sensors = (gradients, self.knn) if self.knn else (gradients,)
         noted = [GRAD_NORM_CLIPPED] if clips(config) else []
         self.writer = None

@@ -36,11 +36,13 @@ def vit_run(
     The images are read from the folder `imagenet`; name another by `--data folder:PATH`. The warm-up is 40 epochs in
     all; kNN is measured every 10 steps ("every tens of iterations", appendix).
     """
+    the_method: dict[str, Any] = {"temperature": 0.2, "momentum": 0.99}
+    the_optim: dict[str, Any] = {"base_lr": 1.0e-4, "weight_decay": 0.1, "warmup_epochs": 40}
     return TrainConfig(
         vit=vit_of_size(size, VitConfig(image_size=224, in_chans=3, **(vit or {}))),
         heads=HeadConfig(**(heads or {})),
-        method=MethodConfig(**{"temperature": 0.2, "momentum": 0.99} | (method or {})),
-        optim=OptimConfig(**{"base_lr": 1.0e-4, "weight_decay": 0.1, "warmup_epochs": 40} | (optim or {})),
+        method=MethodConfig(**the_method | (method or {})),
+        optim=OptimConfig(**the_optim | (optim or {})),
         data=DataConfig(dataset="folder:imagenet", workers=16),
         augment=AugmentConfig(),
         probe=ProbeConfig(knn_every=knn_every),

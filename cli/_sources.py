@@ -28,7 +28,7 @@ class Table:
         path: the file.
         layers: names of the rows of `grad_norm`.
         steps: i64[T].
-        values: every numeric column f64[T] by its name, and `grad_norm` f64[L, T].
+        values: every numeric column but the steps, f64[T], by its name; and `grad_norm` f64[L, T].
         curve: the accuracy column, or "" if there is none.
     """
 
@@ -47,8 +47,8 @@ class Table:
 
     @property
     def scalars(self) -> tuple[str, ...]:
-        """The names of the columns."""
-        return tuple(name for name, series in self.values.items() if series.ndim == 1)
+        """The names of the columns that are no layers."""
+        return tuple(name for name, series in self.values.items() if series.ndim == 1 and name not in self.layers)
 
     @property
     def series(self) -> tuple[str, ...]:
@@ -58,9 +58,14 @@ class Table:
     def __len__(self) -> int:
         return len(self.steps)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of all columns but the steps."""
+        return tuple(name for name, series in self.values.items() if series.ndim == 1)
+
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.values:
-            raise ValueError(f"{self.path} has no column {name!r} with numbers; it has {', '.join(self.scalars)}")
+            raise ValueError(f"{self.path} has no column {name!r} with numbers; it has {', '.join(self.columns)}")
         return self.values[name]
 
 
@@ -123,7 +128,7 @@ def dips_of(source: Trace | Table, curve: str | None = None, **options: Any) -> 
     from ..probes import find_dips
 
     if not has_curve(source, curve):
-        known = ", ".join(source.scalars) or "none"
+        known = ", ".join(source.columns if isinstance(source, Table) else source.scalars) or "none"
         raise ValueError(f"{source.path} has no accuracy curve; name one of its columns, which are {known}")
     name = curve_of(source, curve)
     try:
@@ -163,7 +168,7 @@ def _table(
         steps = step_numbers(found[step_column].values if step_column else np.arange(rows), rows)
     except ValueError as error:
         raise ValueError(f"the column {step_column} of {path} can't be the steps: {error}") from error
-    values = {name: column.values for name, column in found.items()}
+    values = {name: column.values for name, column in found.items() if name != step_column}
     norms = np.array([found[name].as_norm() for name in layers]).reshape(len(layers), rows)
     return Table(path, layers, steps, values | {"grad_norm": norms}, curve)
 

@@ -14,6 +14,8 @@ from .compare import compare
 from .compare_report import Comparison
 from .dips import Dip, DipFinder, find_dips
 from .layers import group_layers
+from .leaderboard import leaderboard
+from .leaderboard_report import Leaderboard
 from .onset_order import onset_order
 from .onset_report import OnsetOrder
 from .precursor_report import PrecursorReport
@@ -28,6 +30,7 @@ __all__ = [
     "Comparison",
     "Dip",
     "DipFinder",
+    "Leaderboard",
     "OnsetOrder",
     "Precedence",
     "PrecursorReport",
@@ -37,6 +40,7 @@ __all__ = [
     "find_dips",
     "find_spikes",
     "group_layers",
+    "leaderboard",
     "onset_order",
     "preceding",
     "precursors",

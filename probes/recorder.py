@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .sensors import Sensor, layer_parameters, series_of
+from .sensors._to_host import start_copy
 
 if TYPE_CHECKING:
     from ..traces.schema import Series
@@ -32,7 +33,8 @@ class Recorder:
     1. `backward()`, as often as gradients are accumulated; unscale, if there is a GradScaler;
     2. `observe(step, loss=loss, lr=lr)`: **before** clipping, so that the gradients are whole and unclipped;
     3. clip, `optimizer.step()`, and whatever else;
-    4. `note(momentum=m)`, where something is known only now: it goes into the same row.
+    4. `after_step()`, if a sensor has a value only now (`update_ratio`), and `note(momentum=m)` for anything else that
+       is known only now: both go into the same row.
 
     Values are numbers or tensors of one element; those of a layer series, which a sensor or `noted` declares, are
     tensors `[L]`. A tensor stays on its device, in a ring of float64 rows, until there
@@ -115,6 +117,14 @@ class Recorder:
         with self._timed():
             self._store(scalars, row=len(self._steps) - 1, numbers=self._numbers[-1])
 
+    def after_step(self) -> None:
+        """Add to the row just observed what sensors know only once the optimizer has stepped."""
+        for sensor in self.sensors:
+            if hasattr(sensor, "after_step") and self._steps:
+                with self._timed():
+                    values = sensor.after_step()  # pyright: ignore[reportAttributeAccessIssue]
+                    self._store(values, row=len(self._steps) - 1, numbers=self._numbers[-1])
+
     def flush(self) -> None:
         """Hand over every row so far, waiting for the device; afterwards `note` needs a new row."""
         with self._timed():
@@ -130,6 +140,9 @@ class Recorder:
         try:
             self.flush()
         finally:
+            for sensor in self.sensors:
+                if hasattr(sensor, "close"):  # its hooks
+                    sensor.close()  # pyright: ignore[reportAttributeAccessIssue]
             self.writer.close(status, message)
 
     def __enter__(self) -> Self:
@@ -221,18 +234,16 @@ class _Block:
     ) -> None:
         self.steps = np.array(steps, np.int64)
         self._numbers, self._layer_names = numbers, layer_names
-        self._copies = [(dict(ring.slots), *_copy_to_host(ring.table[: len(steps)])) for ring in rings]
+        self._copies = [(dict(ring.slots), start_copy(ring.table[: len(steps)])) for ring in rings]
 
     def arrived(self) -> bool:
-        return all(event is None or event.query() for _, _, event in self._copies)
+        return all(copy.arrived() for _, copy in self._copies)
 
     def values(self) -> dict[str, np.ndarray]:
         """`[n]` a scalar, `[L, n]` a layer series; NaN where a row lacks the name."""
         parts: list[tuple[str, np.ndarray]] = []
-        for slots, host, event in self._copies:
-            if event is not None:
-                event.synchronize()
-            rows = host.numpy()
+        for slots, copy in self._copies:
+            rows = copy.values().numpy()
             parts += [(n, rows[:, at].T if n in self._layer_names else rows[:, at.start]) for n, at in slots.items()]
         for name in dict.fromkeys(name for row in self._numbers for name in row):
             parts.append((name, np.array([row.get(name, np.nan) for row in self._numbers])))
@@ -240,14 +251,3 @@ class _Block:
         for name, part in parts:  # a name may be a number in one row, and a tensor of this device or that in another
             values[name] = np.where(np.isnan(part), values.get(name, np.nan), part)
         return values
-
-
-def _copy_to_host(table: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
-    """A host copy of `table` and the event that says when it is complete (None: it is)."""
-    if table.device.type != "cuda":
-        return table.cpu(), None
-    host = torch.empty(table.shape, dtype=table.dtype, pin_memory=True)
-    host.copy_(table, non_blocking=True)
-    event = torch.cuda.Event()
-    event.record(torch.cuda.current_stream(table.device))
-    return host, event

@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_probes_sensors_laws import HostSyncs
+from sensed import HostSyncs
 from torch import nn
 
 from foreshock.probes import recorder as recorder_module
 from foreshock.probes.recorder import Recorder, layer_parameters, series_of
+from foreshock.probes.sensors._to_host import OnTheWay
 from foreshock.probes.sensors.feature_knn import FeatureKNN
 from foreshock.probes.sensors.grad_norm import GradNorm
 from foreshock.traces import TraceWriter, open_trace
@@ -233,11 +234,11 @@ class Late:
 def test_no_step_waits_for_a_copy_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[Late] = []
 
-    def copy(table: torch.Tensor) -> tuple[torch.Tensor, Late]:
+    def copy(table: torch.Tensor) -> OnTheWay:
         events.append(Late())
-        return table.clone(), events[-1]
+        return OnTheWay(table.clone(), events[-1])  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(recorder_module, "_copy_to_host", copy)
+    monkeypatch.setattr(recorder_module, "start_copy", copy)
     rows = Rows()
     recorder = Recorder(rows, [Count()], flush_steps=2, flush_seconds=1e9)
     for step in range(7):
@@ -267,11 +268,11 @@ def test_a_block_on_its_way_is_not_overwritten_by_the_next_rows(monkeypatch: pyt
         def synchronize(self) -> None:
             self.host.copy_(self.table)
 
-    def copy(table: torch.Tensor) -> tuple[torch.Tensor, Late]:
+    def copy(table: torch.Tensor) -> OnTheWay:
         host = torch.empty_like(table)
-        return host, Lazy(table, host)
+        return OnTheWay(host, Lazy(table, host))  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(recorder_module, "_copy_to_host", copy)
+    monkeypatch.setattr(recorder_module, "start_copy", copy)
     rows = Rows()
     with Recorder(rows, [Count()], flush_steps=2, flush_seconds=1e9) as recorder:
         for step in range(7):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from test_probes_sensors_laws import HostSyncs
+from sensed import HostSyncs
 from torch import nn
 
 from foreshock.probes import find_spikes

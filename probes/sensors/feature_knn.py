@@ -51,6 +51,9 @@ class FeatureKNN:
     """
 
     series: ClassVar[tuple[Series, ...]] = (SCALARS["knn_accuracy"], SCALARS["knn_queries"])
+    cost: ClassVar[str] = "one product of the batch with the queue, and the k nearest of each row, at each evaluation"
+    syncs: ClassVar[bool] = False
+    of_frozen: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -48,6 +48,9 @@ class GradNorm:
     """
 
     series: ClassVar[tuple[Series, ...]] = (GRAD_NORM, SCALARS["grad_norm_total"])
+    cost: ClassVar[str] = "one pass over the gradients a step"
+    syncs: ClassVar[bool] = False
+    of_frozen: ClassVar[bool] = False
 
     def __init__(self, layers: Mapping[str, Sequence[tuple[str, nn.Parameter]]] | nn.Module) -> None:
         grouped = layer_parameters(layers) if isinstance(layers, nn.Module) else layers
@@ -64,9 +67,11 @@ class GradNorm:
         self._plans: dict[tuple[Kind | None, ...], _Plan] = {}
 
     @classmethod
-    def example(cls, model: nn.Module, optimizer: Optimizer) -> Self:
-        """A sensor over all layers of `model`."""
-        return cls(model)
+    def attach(
+        cls, model: nn.Module, optimizer: Optimizer, layers: Mapping[str, Sequence[tuple[str, nn.Parameter]]]
+    ) -> Self:
+        """A sensor over `layers`."""
+        return cls(layers)
 
     @property
     def measured(self) -> int:

@@ -225,7 +225,6 @@ DAMAGE = {
     "generation is a truth": (attributes(generation=True), "'generation'"),
     "generation is missing": (without("generation"), "'generation' is None"),
     "units hold numbers": (attributes(units={"loss": 1}), "'units'"),
-    "events hold text": (attributes(events=["spike"]), "'events'"),
     "version is text": (attributes(format_version="1"), "format_version is '1'"),
     "rows are negative": (attributes(n_steps=-1), "'n_steps'"),
     "rows are unequal": (attributes(n_steps=2999), "step has shape \\[3000\\], not \\[2999\\]"),
@@ -236,6 +235,8 @@ DAMAGE = {
     "another data type": (array("grad_norm", data_type="r8"), "data type 'r8'"),
     "data type is a list": (array("grad_norm", data_type=["float32"]), "data type"),
     "a codec of ours is missing": (array("grad_norm", codecs=[{"name": "bytes"}]), "codecs \\['bytes'\\]"),
+    "no remarks": (lambda d: d["consolidated_metadata"]["metadata"].pop("events"), "array events is missing"),
+    "an exabyte of remarks": (array("events", shape=[10**18]), "array events has shape"),
     "a strange codec": (array("step", codecs=[{"name": "bytes"}, {"name": "pickle"}]), "'pickle'"),
     "codecs are a number": (array("step", codecs=3), "codecs 3"),
     "a chunk of a petabyte": (
@@ -291,8 +292,8 @@ def test_every_single_damage_of_the_root_document_is_named_or_harmless(path):
 
 
 def test_a_newer_format_says_to_upgrade(path):
-    edit(path, attributes(format_version=2))
-    with pytest.raises(TraceVersionError, match=r"format version 2.*upgrade"):
+    edit(path, attributes(format_version=3))
+    with pytest.raises(TraceVersionError, match=r"format version 3.*upgrade"):
         open_trace(path)
     with pytest.raises(TraceVersionError):
         TraceWriter(path, layers=LAYERS, overwrite=True)

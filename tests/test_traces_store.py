@@ -347,7 +347,7 @@ def test_zarr_and_xarray_read_it_without_a_warning(tmp_path):
     np.testing.assert_array_equal(opened["grad_norm"].sel(step=[3, 2400]), norms([3, 2400]))
     np.testing.assert_array_equal(group["grad_norm"][:], norms(range(2500)))  # type: ignore[index]
     assert group["overview/256/grad_norm"].shape == (4, 3, 9)  # type: ignore[union-attr]
-    assert set(plain) == {"grad_norm", "scalars", "step", "overview"}
+    assert set(plain) == {"grad_norm", "scalars", "step", "events", "overview"}
     np.testing.assert_array_equal(dataset["grad_norm"].sel(layer="norm", step=7), norms([7])[2, 0])
     assert dataset["loss"].sel(step=9).item() == 0.1
     assert list(dataset.variables) == ["grad_norm", "step", "layer", "loss"]
@@ -363,7 +363,10 @@ def test_the_documents_are_those_that_zarr_itself_would_write(tmp_path):
         chunks=(3, 1024),
         dtype="float32",
         fill_value=np.nan,
-        compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle", typesize=4),
+        compressors=[
+            zarr.codecs.BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle", typesize=4),
+            zarr.codecs.Crc32cCodec(),
+        ],
         dimension_names=("layer", "step"),
     )
     theirs = json.loads((tmp_path / "b" / "zarr.json").read_text())

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from google_crc32c import value as crc32c
 from numcodecs.blosc import BITSHUFFLE, Blosc
 
 from .documents import BLOSC, array_document
 from .overview import Pyramid
 from .schema import CELL_CHUNK, LEVELS, STATISTICS
 
-__all__ = ["GrowingArray", "SeriesArrays"]
+__all__ = ["GrowingArray", "SeriesArrays", "rounded"]
 
 # The unfinished chunk is written again at each commit: level 1 takes a third of the time for 2 % more bytes.
 _FULL = Blosc(cname=BLOSC["cname"], clevel=BLOSC["clevel"], shuffle=BITSHUFFLE, blocksize=0)
@@ -35,6 +36,7 @@ class GrowingArray:
         self.dims = tuple(dims)
         self.attributes: Mapping[str, Any] = {}
         self.length = 0
+        self.checksum = True  # not of an array that was begun in format version 1
         self._full: dict[str, bytes] = {}
         self._tail = self._blank()
         self._dirty = False
@@ -77,13 +79,16 @@ class GrowingArray:
     def _encode(self, number: int, codec: Blosc) -> Iterator[tuple[str, bytes]]:
         """Yield chunk `number` along the last axis: one piece for each chunk of the axis before it."""
         if not self.lead:
-            yield f"{self.path}/c/{number}", codec.encode(self._tail)
+            yield f"{self.path}/c/{number}", self._checked(codec.encode(self._tail))
             return
         height = self.chunks[-2]
         for piece in range(self._tail.shape[-2] // height):
             part = self._tail[..., piece * height : (piece + 1) * height, :]
             key = "/".join(["c", *("0" for _ in self.lead[:-1]), str(piece), str(number)])
-            yield f"{self.path}/{key}", codec.encode(np.ascontiguousarray(part))
+            yield f"{self.path}/{key}", self._checked(codec.encode(np.ascontiguousarray(part)))
+
+    def _checked(self, data: bytes) -> bytes:
+        return data + crc32c(data).to_bytes(4, "little") if self.checksum else data
 
     def pending(self) -> Iterator[tuple[str, bytes]]:
         """Yield the key and the bytes of every chunk that must be written before `length` may be committed."""
@@ -102,13 +107,20 @@ class GrowingArray:
 
     def document(self) -> dict[str, Any]:
         """Return the array's metadata document at its present length."""
-        return array_document((*self.lead, self.length), self.chunks, self.dtype, self.dims, self.attributes)
+        shape = (*self.lead, self.length)
+        return array_document(shape, self.chunks, self.dtype, self.dims, self.attributes, checksum=self.checksum)
 
 
 class SeriesArrays:
-    """One table of values, `name[row, step]`, with its pyramid `overview/16/name[stat, row, step_16]` and so on."""
+    """One table of values, `name[row, step]`, with its pyramid `overview/16/name[stat, row, step_16]` and so on.
 
-    def __init__(self, name: str, height: int, chunks: tuple[int, ...], dtype: str, axis: str) -> None:
+    With `bits` the values, and the pyramid's means, are rounded to so many bits of the mantissa.
+    """
+
+    def __init__(
+        self, name: str, height: int, chunks: tuple[int, ...], dtype: str, axis: str, bits: int | None = None
+    ) -> None:
+        self._bits = bits
         self.values = GrowingArray(name, (height,), chunks, dtype, (axis, "step"))
         lead, cell = (len(STATISTICS), height), (len(STATISTICS), chunks[0], CELL_CHUNK)
         self.cells = {
@@ -131,6 +143,31 @@ class SeriesArrays:
 
     def append(self, values: np.ndarray) -> None:
         """Append `values: [height, n]`, and to the pyramid the cells that became whole."""
+        if self._bits is not None:
+            values = rounded(values, self._bits)
         self.values.append(values)
         for level, cells in self.pyramid.push(values).items():
+            if self._bits is not None:
+                cells[2] = rounded(cells[2], self._bits)
             self.cells[level].append(cells)
+
+
+def rounded(values: np.ndarray, bits: int) -> np.ndarray:
+    """Round to the nearest number with `bits` bits of mantissa: a relative error of at most 2 ** -(bits + 1).
+
+    NaN and Inf stay, nothing becomes Inf, and what is too small to have a full mantissa keeps an absolute error of that
+    size. The zeros at the end are what the codec saves.
+
+    >>> rounded(np.array([1.0, 1 + 2**-12, np.nan, np.inf], np.float32), 11).tolist()
+    [1.0, 1.0, nan, inf]
+    """
+    whole, mantissa = (np.uint32, 23) if values.dtype == np.float32 else (np.uint64, 52)
+    cut = mantissa - bits
+    if cut <= 0:
+        return values
+    raw = np.ascontiguousarray(values).view(whole)
+    half = (raw >> whole(cut) & whole(1)) + whole((1 << (cut - 1)) - 1)  # to even, in a tie
+    mask = whole((1 << mantissa + (9 if mantissa == 23 else 12)) - 1 ^ ((1 << cut) - 1))
+    near = ((raw + half) & mask).view(values.dtype)
+    toward_zero = (raw & mask).view(values.dtype)
+    return np.where(np.isfinite(near), near, np.where(np.isfinite(values), toward_zero, values))

@@ -10,19 +10,20 @@ from collections.abc import Callable
 from typing import Any
 
 from .commit import TraceFiles
-from .lock import WriterLock
+from .lock import RemoteLock, WriterLock
 from .rows import RowBlock
 
 __all__ = ["Committer"]
 
 _log = logging.getLogger("foreshock.traces")
+_MAX_EVENTS = 65_536  # that wait for a failing disk
 _PATIENCE = 30.0  # seconds that append() waits for a disk that neither writes nor fails
 
 
 class Committer:
     """Owns the files of a trace and the rows on their way there.
 
-    The training thread fills `room()` and reads or changes `events` and `meta`, all with `changed` held; everything
+    The training thread fills `room()`, adds events and changes `meta`, all with `changed` held; everything
     else happens in `_commit`, on one thread. After an OSError the rows wait, up to `max_rows`, and every
     `flush_seconds` it is tried again; then the oldest are dropped, and an event of kind "gap" says which.
     """
@@ -30,7 +31,7 @@ class Committer:
     def __init__(
         self,
         files: TraceFiles,
-        lock: WriterLock,
+        lock: WriterLock | RemoteLock,
         new_block: Callable[[], RowBlock],
         *,
         max_rows: int,
@@ -38,7 +39,8 @@ class Committer:
         background: bool,
     ) -> None:
         self.changed = threading.Condition()
-        self.events: list[dict[str, Any]] = files.attributes["events"]
+        self._events: list[dict[str, Any]] = []  # not handed to the files yet
+        self._events_lost = 0
         self.meta: dict[str, Any] = files.attributes["meta"]
         self.touched = False  # events or meta are newer than the last commit
         self.failure: Exception | None = None  # why the last commit failed
@@ -47,7 +49,7 @@ class Committer:
         self._block = new_block()
         self._queue: deque[RowBlock] = deque()
         self._broken = False  # by an error that trying again can't mend
-        self._gap: dict[str, Any] | None = None  # the event of the present outage, if it cost rows
+        self._gap: dict[str, Any] | None = None  # the event of the present outage, if it cost rows or events
         self._dropped = 0  # in this gap
         self._wanted = self._served = 0  # flushes asked for, and answered
         self._last_try = time.monotonic()
@@ -97,12 +99,35 @@ class Committer:
         if self._gap is None:
             self._gap = {"step": int(block.steps[0]), "kind": "gap", "text": ""}
             self._dropped = 0
-            self.events.append(self._gap)
         self._dropped += block.rows
         cause = self.failure or f"the disk didn't answer for {_PATIENCE:.0f} s"
         last = int(block.steps[block.rows - 1])
         self._gap["text"] = f"{self._dropped} rows up to step {last} were dropped: {cause}"
         self.touched = True
+
+    def add_event(self, event: dict[str, Any]) -> None:
+        """Take a remark; call with `changed` held. Of too many that wait for a failing disk the oldest are dropped."""
+        self._events.append(event)
+        self.touched = True
+        if len(self._events) <= _MAX_EVENTS:
+            return
+        if self.failure:
+            del self._events[0]
+            self._events_lost += 1
+        elif self._thread is None:
+            self._commit()
+
+    def _take_events(self) -> list[dict[str, Any]]:
+        """Return the remarks to write, that of an outage which is over first."""
+        events, self._events = self._events, []
+        if self._events_lost:
+            text = f"{self._events_lost} events were dropped while the disk failed"
+            events.insert(0, {"step": events[0]["step"], "kind": "gap", "text": text})
+            self._events_lost = 0
+        if self._gap:
+            events.insert(0, self._gap)
+            self._gap = None
+        return events
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything handed over so far is committed; False if the disk fails, or after `timeout`."""
@@ -132,7 +157,7 @@ class Committer:
             self.touched = True
             self._commit()
             if self.failure is None:
-                self._attempt([], {}, self._files.write_documents)
+                self._attempt(self._files.write_documents)
         return self.failure is None
 
     def _run(self) -> None:
@@ -145,7 +170,7 @@ class Committer:
                 self._commit()
         except Exception as error:
             # A bug of ours, not of the disk: training goes on, close() raises.
-            _log.exception("the trace %s is no longer written; training goes on", self._files.path)
+            _log.exception("the trace %s is no longer written; training goes on", self._files.place.location)
             self.failure, self._broken = error, True
         finally:
             with self.changed:
@@ -164,18 +189,19 @@ class Committer:
             with self.changed:
                 blocks = [] if failed_before else self._take()
                 idle = not blocks and not self.touched and not failed_before
-                attributes = {"events": [dict(event) for event in self.events], "meta": dict(self.meta)}
+                events = [] if failed_before else self._take_events()
+                self._files.attributes["meta"] = dict(self.meta)
                 self.touched = self.touched and failed_before
                 self.changed.notify_all()
             if idle:
                 break
-            self._attempt(blocks, attributes, self._files.commit)
-            if self.failure is None:
-                with self.changed:
-                    self._gap = None
+            for block in blocks:
+                self._files.append(block)
+            self._files.add_events(events)
+            self._attempt(self._files.commit)
             if self.failure or not failed_before:
                 break
-            _log.warning("the trace %s is written again", self._files.path)
+            _log.warning("the trace %s is written again", self._files.place.location)
         with self.changed:
             self._served = wanted
             self._last_try = time.monotonic()
@@ -188,21 +214,19 @@ class Committer:
             self._block = self._new_block()
         return blocks
 
-    def _attempt(self, blocks: list[RowBlock], attributes: dict[str, Any], write: Callable[[], None]) -> None:
-        """Append blocks in memory, and write; an OSError is kept in `failure` and warned of once."""
-        for block in blocks:
-            self._files.append(block)
-        self._files.attributes.update(attributes)
+    def _attempt(self, write: Callable[[], None]) -> None:
+        """Write; an OSError is kept in `failure` and warned of once."""
+        where = self._files.place.location
         try:
             if not self._lock.is_ours():
-                raise FileNotFoundError(f"{self._files.path} was deleted or replaced while it was written")
+                raise FileNotFoundError(f"{where} was deleted or replaced while it was written")
             write()
         except OSError as error:
             if self.failure is None:
                 _log.warning(
                     "the trace %s can't be written (%s); training goes on, rows are kept in memory and tried again "
                     "every %g s",
-                    self._files.path, error, self._flush_seconds,
+                    where, error, self._flush_seconds,
                 )  # fmt: skip
             self.failure = error
         else:

@@ -23,8 +23,12 @@ def array_document(
     dtype: str,
     dims: Sequence[str],
     attributes: Mapping[str, Any] | None = None,
+    *,
+    checksum: bool = True,
 ) -> dict[str, Any]:
     """Return the metadata document of one array; the fill value is NaN for floats and 0 for integers.
+
+    With `checksum` a CRC-32C of four bytes stands behind each chunk.
 
     >>> array_document((3, 10), (3, 1024), "float32", ("layer", "step"))["fill_value"]
     'NaN'
@@ -41,6 +45,7 @@ def array_document(
         "codecs": [
             {"name": "bytes", "configuration": {"endian": "little"}},
             {"name": "blosc", "configuration": {"typesize": kind.itemsize, **BLOSC}},
+            *([{"name": "crc32c"}] if checksum else []),
         ],
         "attributes": dict(attributes or {}),
         "dimension_names": list(dims),

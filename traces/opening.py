@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .arrays import GrowingArray, SeriesArrays
-from .commit import ROOT, TraceFiles, remove_partials, remove_trace, trace_at
+from .commit import TraceFiles, trace_at
 from .documents import plain
 from .errors import TraceExistsError, TraceForeignError, TraceNotFoundError, TraceVersionError
-from .schema import FORMAT, FORMAT_VERSION, LEVELS, Series
+from .places import ROOT, Place
+from .schema import EVENTS, FORMAT, FORMAT_VERSION, LEVELS, Series
 
 if TYPE_CHECKING:
     from .snapshot import Snapshot
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 __all__ = ["begin", "check_place", "resume"]
 
 
-def check_place(path: Path, resume_at: int | None, overwrite: bool) -> None:
-    """Raise unless a trace may be written at `path`; another kind of zarr store is never touched.
+def check_place(place: Place, resume_at: int | None, overwrite: bool) -> None:
+    """Raise unless a trace may be written at a place; another kind of zarr store is never touched.
 
     TraceExistsError, TraceNotFoundError (nothing to resume), TraceForeignError, TraceVersionError, ValueError.
 
-    >>> check_place(Path("runs/new"), None, overwrite=False)
+    >>> from .places import place_of
+    >>> check_place(place_of("runs/new"), None, overwrite=False)
     """
+    path = place.location
     if resume_at is not None and overwrite:
         raise ValueError(f"both overwrite and resume_at={resume_at} were given; choose one")
-    if path.exists() and not path.is_dir():
-        raise TraceExistsError(f"{path} is a file; choose the path of a folder")
-    if any((path / name).exists() for name in (".zgroup", ".zarray")):
-        raise TraceForeignError(f"{path} holds a zarr store of format 2, not a trace; choose another path")
-    there = trace_at(path) is not None or (path / ROOT).exists()
+    if problem := place.check_free():
+        raise (TraceExistsError if "is a file" in problem else TraceForeignError)(f"{path} {problem}")
+    there = trace_at(place) is not None or place.get(ROOT) is not None
     if there and resume_at is None and not overwrite:
         raise TraceExistsError(
             f"there is a trace at {path} already; continue it with resume_at=step, replace it with overwrite=True, "
@@ -47,14 +47,15 @@ def check_place(path: Path, resume_at: int | None, overwrite: bool) -> None:
 
 
 def begin(
-    path: Path,
+    place: Place,
     layers: Sequence[str],
     series: Sequence[Series],
     config: Mapping[str, Any] | None,
     meta: Mapping[str, Any] | None,
+    rounding_bits: int | None,
 ) -> TraceFiles:
-    """Make an empty trace at `path`, in place of one that is there; its generation then follows that one's."""
-    old = trace_at(path)
+    """Make an empty trace at a place, instead of one that is there; its generation then follows that one's."""
+    old = trace_at(place)
     names = [one.name for one in series]
     if len(set(names)) < len(names):
         raise ValueError(f"series names {names} hold one twice; give each series once")
@@ -71,24 +72,25 @@ def begin(
         "units": {one.name: one.unit for one in series},
         "config": plain(config or {}),
         "meta": plain(meta or {}),
-        "events": [],
     }
-    files = TraceFiles(path, layers, [one for one in series if one.per_layer], attributes)
+    if rounding_bits is not None:
+        attributes["rounding_bits"] = rounding_bits
+    files = TraceFiles(place, layers, [one for one in series if one.per_layer], attributes)
     files.add_scalars([one.name for one in series if not one.per_layer])
-    remove_trace(path, (*(old.series if old else ()), *names))
+    place.remove_trace(["step", "scalars", "overview", EVENTS, *(old.series if old else ()), *names])
     files.create()
     return files
 
 
 def resume(
-    path: Path,
+    place: Place,
     layers: Sequence[str],
     series: Sequence[Series],
     step: int,
     config: Mapping[str, Any] | None,
     meta: Mapping[str, Any] | None,
 ) -> TraceFiles:
-    """Open the trace at `path` for writing, without its rows of `step` and later.
+    """Open the trace at a place for writing, without its rows of `step` and later.
 
     `config` replaces the stored one if given, `meta` is added to it.
 
@@ -97,30 +99,38 @@ def resume(
     """
     from .snapshot import Snapshot  # reading needs zarr, which takes 0.3 s to import and writing doesn't need
 
-    snapshot = Snapshot(str(path))
+    path = place.location
+    snapshot = Snapshot(path)
     record = snapshot.record
     _check_same("layers", record.layers, layers, path)
     _check_same("series", record.series, [s.name for s in series if s.per_layer], path)
     steps = snapshot.read("step", 0, record.rows)
     rows = int(np.searchsorted(steps, step))
     stored = [Series(name, ("layer", "step"), record.documents[name]["data_type"]) for name in record.series]
-    files = TraceFiles(path, layers, stored, record.attrs)
+    events = record.attrs.pop("events", None)  # where format version 1 kept them
+    files = TraceFiles(place, layers, stored, record.attrs)
     files.add_scalars(record.scalars)
-    remove_partials(files)
+    place.remove_partials([array.path for array in files.arrays])
     _restore(files.step, snapshot, rows)
+    if events is None:
+        _restore(files.events, snapshot, record.event_bytes)
+    else:
+        files.attributes["format_version"] = FORMAT_VERSION
+        place.make([files.events.first_key()])
+        files.add_events(events)
     for table in (*files.tables.values(), files.scalar_table):
         _restore_table(table, snapshot, rows)
     dropped = record.rows - rows
     files.attributes["status"], files.attributes["message"] = "running", ""
     if dropped:
         files.attributes["generation"] += 1
-        files.attributes["events"] = [event for event in record.attrs["events"] if event["step"] < step]
+        files.add_events([{"void_from": step}])
     if config is not None:
         files.attributes["config"] = plain(config)
     files.attributes["units"] = record.attrs["units"] | {one.name: one.unit for one in series}
     files.attributes["meta"] = record.attrs["meta"] | plain(meta or {})
     text = f"resumed at step {step}; {dropped} rows from step {step} on were dropped"
-    files.attributes["events"] = [*files.attributes["events"], {"step": step, "kind": "resume", "text": text}]
+    files.add_events([{"step": step, "kind": "resume", "text": text}])
     files.commit()
     files.write_documents()
     files.remove_chunks_beyond()
@@ -128,7 +138,7 @@ def resume(
     return files
 
 
-def _check_same(what: str, stored: Sequence[str], given: Sequence[str], path: Path) -> None:
+def _check_same(what: str, stored: Sequence[str], given: Sequence[str], path: str) -> None:
     if list(stored) != list(given):
         differing = sorted(set(stored) ^ set(given))[:5] or "their order"
         raise ValueError(
@@ -144,6 +154,7 @@ def _restore(array: GrowingArray, snapshot: Snapshot, length: int) -> None:
             f"{snapshot.location} can't be resumed: {array.path} has chunks {snapshot.record.chunk_shape(array.path)}, "
             f"and this installation writes {array.chunks}; write to another path"
         )
+    array.checksum = snapshot.record.has_checksums(array.path)
     array.restore(length, snapshot.read(array.path, length - length % array.chunks[-1], length))
 
 

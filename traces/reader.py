@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import TraceChangedError, UnknownSeriesError
+from .event_log import merge_events
 from .overview import Overview, overview_cells
+from .places import location_of
 from .rows import Rows
-from .snapshot import Snapshot, is_url
+from .schema import EVENTS
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     import xarray
@@ -42,8 +45,7 @@ def open_trace(path_or_url: str | PathLike[str]) -> Trace:
     ([[1.5], [0.5]], [7.25])
     >>> folder.cleanup()
     """
-    location = str(path_or_url)
-    return Trace(Snapshot(location if is_url(location) else str(Path(location).absolute())))
+    return Trace(Snapshot(location_of(path_or_url)))
 
 
 class Trace:
@@ -71,10 +73,11 @@ class Trace:
     >>> folder.cleanup()
     """
 
-    def __init__(self, snapshot: Snapshot, known_steps: np.ndarray | None = None) -> None:
+    def __init__(self, snapshot: Snapshot, known: Trace | None = None) -> None:
         record = snapshot.record
         self._snapshot = snapshot
-        self._steps = np.empty(0, np.int64) if known_steps is None else known_steps
+        self._steps = np.empty(0, np.int64) if known is None else known._steps
+        self._events: tuple[int, list[dict[str, Any]]] = (0, []) if known is None else known._events
         self.path = Path(snapshot.location)
         self.name: str = self.path.name
         self.layers: tuple[str, ...] = record.layers
@@ -87,7 +90,6 @@ class Trace:
         self.message: str = record.attrs["message"]
         self.heartbeat: float = float(record.attrs["heartbeat"])
         self.generation: int = record.attrs["generation"]
-        self.events: list[dict[str, Any]] = record.attrs["events"]
         self.units: dict[str, str] = record.attrs["units"]
 
     def __repr__(self) -> str:
@@ -119,6 +121,22 @@ class Trace:
             steps.flags.writeable = False
             self._steps = steps
         return self._steps
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Remarks `{step, kind, text}` in the order they were made; read once, after a refresh only the new ones."""
+        record = self._snapshot.record
+        if EVENTS not in record.documents:
+            return record.attrs["events"]
+        size, events = self._events
+        if size < record.event_bytes:
+            data = self._snapshot.read(EVENTS, size, record.event_bytes).tobytes()
+            try:
+                events = merge_events(events, data)
+            except ValueError as error:
+                raise self._snapshot.corrupt(f"the events can't be read ({error})") from error
+            self._events = record.event_bytes, events
+        return events
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Return a whole series: f32[L, T] of a layer series, f64[T] of a scalar, i64[T] of "step".
@@ -171,7 +189,7 @@ class Trace:
         """Return the trace as of its last commit; raises TraceNotFoundError if it was deleted."""
         snapshot = Snapshot(self._snapshot.location)
         same = snapshot.record.identity == self._snapshot.record.identity
-        return Trace(snapshot, self._steps if same else None)
+        return Trace(snapshot, self if same else None)
 
     def follow(self, *, poll: float = 0.5, timeout: float | None = None, after: int | None = None) -> Iterator[Rows]:
         """Yield the rows after step `after` (None: from the beginning), then new ones until the run has ended.
@@ -240,7 +258,7 @@ class Trace:
         except ImportError as error:
             raise ImportError("to_xarray() needs xarray: pip install 'foreshock[xarray]'") from error
         stored = xarray.open_zarr(self._snapshot.store, consolidated=True, chunks=None)
-        dataset = stored.drop_vars("scalars").assign_coords(layer=list(self.layers))
+        dataset = stored.drop_vars(["scalars", EVENTS], errors="ignore").assign_coords(layer=list(self.layers))
         for row, name in enumerate(self.scalars):
             dataset[name] = stored["scalars"].isel(scalar=row)
         for name in dataset.variables:

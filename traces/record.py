@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from .errors import TraceCorruptError, TraceForeignError, TraceVersionError
-from .schema import FORMAT, FORMAT_VERSION, LEVELS, STATISTICS, STATUSES
+from .event_log import is_event
+from .schema import EVENTS, FORMAT, FORMAT_VERSION, LEVELS, STATISTICS, STATUSES
 
 __all__ = ["MAX_ROOT_BYTES", "Record", "parse_root"]
 
 MAX_ROOT_BYTES = 256 << 20
 _MAX_ROWS = 10**9  # thirty years at a step a second
 _MAX_CHUNK_BYTES = 1 << 30
+_MAX_EVENT_BYTES = 1 << 32
+_CODECS = [["bytes", "blosc"], ["bytes", "blosc", "crc32c"]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,15 @@ class Record:
     def identity(self) -> tuple[str, int]:
         """What stays the same for as long as rows are only added."""
         return self.attrs["created"], self.attrs["generation"]
+
+    @property
+    def event_bytes(self) -> int:
+        """The length of the array `events`; a trace of format version 1 has none."""
+        return self.documents[EVENTS]["shape"][0] if EVENTS in self.documents else 0
+
+    def has_checksums(self, path: str) -> bool:
+        """Whether a CRC-32C stands behind each chunk of the array `path`."""
+        return self.documents[path]["codecs"][-1]["name"] == "crc32c"
 
     def chunk_shape(self, path: str) -> tuple[int, ...]:
         """The shape of one chunk of the array `path`."""
@@ -82,7 +94,7 @@ def parse_root(data: bytes, where: str) -> Record:
             f"{where} was written in format version {version}, and this installation reads up to "
             f"{FORMAT_VERSION}; upgrade foreshock"
         )
-    for name, (allowed, check) in _ATTRIBUTES.items():
+    for name, (allowed, check) in (_ATTRIBUTES | (_ATTRIBUTES_1 if version < 2 else {})).items():
         if name not in attrs or not check(attrs[name]):
             raise _corrupt(where, f"the attribute {name!r} is {attrs.get(name)!r:.80}, not {allowed}")
     members = document.get("consolidated_metadata")
@@ -99,21 +111,12 @@ def _corrupt(where: str, what: str) -> TraceCorruptError:
     return TraceCorruptError(f"{where}: {what}; {_REMEDY}")
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(n, str) for n in value) and len(set(value)) == len(value)
-
-
-def _is_event(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("step"), int)
-        and isinstance(value.get("kind"), str)
-        and isinstance(value.get("text"), str)
-    )
 
 
 _ATTRIBUTES: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -127,8 +130,9 @@ _ATTRIBUTES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "heartbeat": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
     "generation": ("a count", _is_count),
     "n_steps": (f"a count up to {_MAX_ROWS:,}", lambda v: _is_count(v) and v <= _MAX_ROWS),
-    "events": ("a list of {step, kind, text}", lambda v: isinstance(v, list) and all(map(_is_event, v))),
 }
+# Format version 1 kept the remarks in the root document.
+_ATTRIBUTES_1 = {"events": ("a list of {step, kind, text}", lambda v: isinstance(v, list) and all(map(is_event, v)))}
 
 
 def _check_arrays(attrs: dict[str, Any], members: Mapping[str, dict[str, Any]], where: str) -> Record:
@@ -146,13 +150,21 @@ def _check_arrays(attrs: dict[str, Any], members: Mapping[str, dict[str, Any]], 
         for name, height in (*((name, layers) for name in series), ("scalars", len(names))):
             shape = (len(STATISTICS), height, rows // level)
             expected[f"overview/{level}/{name}"] = (shape, ("float32", "float64"))
+    version = attrs["format_version"]
+    if version >= 2:
+        shape = arrays.get(EVENTS, {}).get("shape")
+        size = shape[0] if isinstance(shape, list) and len(shape) == 1 else None
+        expected[EVENTS] = ((size if _is_count(size) and size <= _MAX_EVENT_BYTES else 0,), ("uint8",))
+    chains = _CODECS if version >= 2 else _CODECS[:1]
     for path, (shape, kinds) in expected.items():
-        if problem := _array_problem(arrays.get(path), shape, kinds):
+        if problem := _array_problem(arrays.get(path), shape, kinds, chains):
             raise _corrupt(where, f"the array {path} {problem}")
     return Record(attrs, {path: arrays[path] for path in expected}, series, tuple(names))
 
 
-def _array_problem(document: dict[str, Any] | None, shape: tuple[int, ...], kinds: tuple[str, ...]) -> str | None:
+def _array_problem(
+    document: dict[str, Any] | None, shape: tuple[int, ...], kinds: tuple[str, ...], chains: list[list[str]]
+) -> str | None:
     """Say what is wrong with an array's document, or None."""
     if document is None:
         return "is missing"
@@ -173,4 +185,4 @@ def _array_problem(document: dict[str, Any] | None, shape: tuple[int, ...], kind
         return f"claims chunks of {size:,} bytes, more than {_MAX_CHUNK_BYTES:,}"
     codecs = document.get("codecs")
     found = [c.get("name") if isinstance(c, dict) else c for c in codecs] if isinstance(codecs, list) else codecs
-    return None if found == ["bytes", "blosc"] else f"has the codecs {found!r:.80}, not bytes and blosc"
+    return None if found in chains else f"has the codecs {found!r:.80}, not {' or '.join(map(str, chains))}"

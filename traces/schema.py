@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 __all__ = [
     "CELL_CHUNK",
+    "EVENTS",
+    "EVENT_CHUNK",
     "FORMAT",
     "FORMAT_VERSION",
     "GRAD_NORM",
@@ -26,7 +28,7 @@ __all__ = [
 ]
 
 FORMAT = "foreshock-trace"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STATUSES = ("running", "finished", "failed")
 
 LEVELS = (16, 256, 4096)  # rows a cell of the overview pyramid covers
@@ -36,8 +38,10 @@ SERIES_CHUNK = 1024  # rows a chunk of a layer series or of the scalars holds
 STEP_CHUNK = 16384  # rows a chunk of `step` holds: few files, since every reader reads them all
 SCALAR_CHUNK = 32  # scalars a chunk holds: a new name in mid-run rarely needs new files
 CELL_CHUNK = 256  # cells a chunk of the pyramid holds
+EVENT_CHUNK = 65536  # bytes of events a chunk holds
 
-_RESERVED = ("step", "scalars", "overview")
+EVENTS = "events"  # the array that holds the remarks
+_RESERVED = ("step", "scalars", "overview", EVENTS)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _MAX_LAYERS = 65_536
 MAX_SCALARS = 4_096

@@ -10,26 +10,20 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import zarr
+from google_crc32c import value as crc32c
 from zarr.abc.store import Store
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from .errors import TraceChangedError, TraceCorruptError, TraceError, TraceForeignError, TraceNotFoundError
+from .places import UrlPlace, is_url
 from .record import MAX_ROOT_BYTES, Record, parse_root
 
-__all__ = ["Snapshot", "is_url"]
+__all__ = ["Snapshot"]
 
 _CHUNK_KEY = re.compile(r"(?P<path>.+)/c/(?P<index>\d+(?:/\d+)*)")
+_CHECKSUM = 4  # bytes of the CRC-32C behind a chunk
 _BLOSC_HEADER = 16  # bytes: the decoded size stands at 4, the encoded one at 12
-
-
-def is_url(location: str) -> bool:
-    """Whether `location` names a remote store (`s3://…`) and not a path.
-
-    >>> is_url("s3://bucket/runs/a"), is_url("runs/a")
-    (True, False)
-    """
-    return "://" in location
 
 
 class SnapshotStore(WrapperStore[Store]):
@@ -69,14 +63,27 @@ class SnapshotStore(WrapperStore[Store]):
             if match["path"].endswith("scalars") and match["index"].split("/")[-2] != "0":
                 return None
             raise TraceCorruptError(f"{self._where}: the chunk {key} is missing; restore it from a copy")
-        header = data[:_BLOSC_HEADER].to_bytes()
-        decoded, encoded = int.from_bytes(header[4:8], "little"), int.from_bytes(header[12:16], "little")
-        if len(data) <= _BLOSC_HEADER or encoded != len(data) or decoded != self._record.chunk_bytes(match["path"]):
-            raise TraceCorruptError(
-                f"{self._where}: the chunk {key} has {len(data)} bytes and claims {encoded}, decoded {decoded} of "
-                f"{self._record.chunk_bytes(match['path'])}; restore it from a copy"
-            )
+        self._check_chunk(key, match["path"], match["index"], data)
         return data
+
+    def _check_chunk(self, key: str, path: str, index: str, data: Buffer) -> None:
+        """Raise TraceCorruptError, naming the chunk and its rows, unless size and checksum are what they should be."""
+        tail = _CHECKSUM if self._record.has_checksums(path) else 0
+        whole = data.to_bytes() if tail else data[:_BLOSC_HEADER].to_bytes()
+        decoded, encoded = int.from_bytes(whole[4:8], "little"), int.from_bytes(whole[12:16], "little")
+        size, expected = len(data) - tail, self._record.chunk_bytes(path)
+        if size <= _BLOSC_HEADER or encoded != size or decoded != expected:
+            problem = f"has {size} bytes and claims {encoded}, decoded {decoded} of {expected}"
+        elif tail and crc32c(whole[:-tail]) != int.from_bytes(whole[-tail:], "little"):
+            problem = "doesn't match its checksum"
+        else:
+            return
+        long = self._record.chunk_shape(path)[-1]
+        first = int(index.split("/")[-1]) * long
+        raise TraceCorruptError(
+            f"{self._where}: the chunk {key} {problem}; restore it from a copy, or read without {path}[{first}:"
+            f"{first + long}]: the rest is fine"
+        )
 
 
 class Snapshot:
@@ -135,10 +142,9 @@ def _read_root(location: str) -> bytes:
     """Return the bytes of the root document."""
     try:
         if is_url(location):
-            import fsspec
-
-            with fsspec.open(f"{location.rstrip('/')}/zarr.json", "rb") as file:
-                data = file.read(MAX_ROOT_BYTES + 1)  # type: ignore[union-attr]
+            data = UrlPlace(location).get("zarr.json")
+            if data is None:
+                raise _not_found(location)
         else:
             with (Path(location) / "zarr.json").open("rb") as file:
                 data = file.read(MAX_ROOT_BYTES + 1)

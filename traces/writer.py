@@ -16,8 +16,8 @@ import numpy as np
 from .committer import Committer
 from .documents import plain
 from .errors import TraceWriteError
-from .lock import WriterLock
 from .opening import begin, check_place, resume
+from .places import place_of
 from .rows import RowBlock, RowLayout
 from .schema import GRAD_NORM, Series, check_layers
 
@@ -29,11 +29,17 @@ _BUFFER_BYTES = 64 << 20
 class TraceWriter:
     """Writes the trace of a run into the folder `path`, where others may read it at any time.
 
+    `path` may also be a URL that fsspec understands, such as `s3://bucket/runs/a`.
+
     layers: the layers' names, the order of every layer series' first axis. series: the layer series (and scalars
     with a unit of their own); any other number given to `append` is a scalar. config, meta: kept in the trace.
 
     A trace that is there already raises TraceExistsError, unless `overwrite` replaces it, or `resume_at=s`
     continues it: its rows of step s and later are dropped. TraceLockedError: somebody else is writing it.
+
+    fsync: wait at each commit until the disk has it, so that a loss of power costs no committed row either.
+    rounding_bits: keep so many bits of the mantissa of layer series (11: a relative error of at most 2.4e-4, in half
+    the bytes); scalars keep all. A resumed trace goes on as it was begun.
 
     `append` and `extend` only hand rows over. A thread commits them after `flush_rows` rows or `flush_seconds`
     seconds; a failing disk never raises here: it is logged once, rows are kept (up to 64 MiB) and tried again. With
@@ -68,21 +74,29 @@ class TraceWriter:
         flush_rows: int = 256,
         flush_seconds: float = 1.0,
         background: bool = True,
+        fsync: bool = False,
+        rounding_bits: int | None = None,
     ) -> None:
-        self.path = Path(path).absolute()
+        place = place_of(path, fsync)
+        self.location = place.location
+        self.path = Path(place.location)
         self.layers = check_layers(layers)
+        if rounding_bits is not None and not 1 <= rounding_bits <= 52:
+            raise ValueError(
+                f"rounding_bits is {rounding_bits}; give 1 to 52 bits of mantissa, or None to keep them all"
+            )
         if flush_rows < 1 or not flush_seconds > 0:
             raise ValueError(f"flush_rows={flush_rows} and flush_seconds={flush_seconds} must both be positive")
-        check_place(self.path, resume_at, overwrite)
+        check_place(place, resume_at, overwrite)
         self._pid = os.getpid()
         self._closed = False
-        self._lock = WriterLock(self.path)
+        self._lock = place.lock()
         try:
-            check_place(self.path, resume_at, overwrite)  # again, now that nobody else can write
+            check_place(place, resume_at, overwrite)  # again, now that nobody else can write
             if resume_at is None:
-                files = begin(self.path, self.layers, series, config, meta)
+                files = begin(place, self.layers, series, config, meta, rounding_bits)
             else:
-                files = resume(self.path, self.layers, series, resume_at, config, meta)
+                files = resume(place, self.layers, series, resume_at, config, meta)
         except BaseException:
             self._lock.release()
             raise
@@ -154,8 +168,7 @@ class TraceWriter:
         """Keep a remark about a step in the trace, such as a spike, a restart or a change of the learning rate."""
         with self._committer.changed:
             self._check_open()
-            self._committer.events.append({"step": index(step), "kind": str(kind), "text": str(text)})
-            self._committer.touched = True
+            self._committer.add_event({"step": index(step), "kind": str(kind), "text": str(text)})
 
     def update_meta(self, **meta: Any) -> None:
         """Set entries of the trace's free-form `meta`."""
@@ -186,8 +199,8 @@ class TraceWriter:
         if not done:
             error = self._committer.failure
             raise TraceWriteError(
-                f"the last rows of {self.path} are lost, up to step {self._last_step}: {error}; the trace holds what "
-                f"was committed before"
+                f"the last rows of {self.location} are lost, up to step {self._last_step}: {error}; the trace holds "
+                f"what was committed before"
             ) from error
 
     def __enter__(self) -> Self:
@@ -206,7 +219,7 @@ class TraceWriter:
     def _check_open(self) -> None:
         if self._closed or os.getpid() != self._pid:
             owner = "it is closed" if self._closed else f"it belongs to process {self._pid}"
-            raise ValueError(f"the writer of {self.path} can't be used: {owner}; open another with resume_at")
+            raise ValueError(f"the writer of {self.location} can't be used: {owner}; open another with resume_at")
 
     def _check_next(self, step: int) -> None:
         if self._closed:

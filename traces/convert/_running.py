@@ -10,8 +10,8 @@ from os import PathLike
 from pathlib import Path
 from types import ModuleType
 
+from ..places import is_url
 from ..reader import open_trace
-from ..snapshot import is_url
 from ._columns import Mapping
 from ._laying_out import lay_out, write_trace
 

@@ -21,7 +21,7 @@ def print_measured(measured: "Measured", console: Console | None = None) -> None
     table = Table(header_style="bold")
     columns = list(dict.fromkeys(name for row in measured.results for name in row))
     for name in columns:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(name.replace("_", " ") + (", %" if is_share(name) else ""), justify="right")
     for row in measured.results:
         table.add_row(*(words(row.get(name), name) for name in columns))
     console.print(table)
@@ -45,11 +45,16 @@ def headline(row: Mapping[str, Any]) -> str:
 SHARES = ("accuracy", "low", "high")
 
 
+def is_share(name: str) -> bool:
+    """Whether the column `name` holds shares of the images, which are printed in per cent."""
+    return name in SHARES or name.endswith(("_last", "_best"))
+
+
 def words(value: object, name: str = "") -> str:
     """A value as a cell of the table.
 
     >>> words(0.5, "accuracy"), words(0.07, "T"), words(None), words([1, 2.5])
-    ('50.00 %', '0.07', '–', '1, 2.5')
+    ('50.00', '0.07', '–', '1, 2.5')
     """
     if value is None:
         return "–"
@@ -60,5 +65,5 @@ def words(value: object, name: str = "") -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(words, value))
     if isinstance(value, float):
-        return f"{100 * value:.2f} %" if "accuracy" in name or name in SHARES else f"{value:g}"
+        return f"{100 * value:.2f}" if is_share(name) else f"{value:g}"
     return str(value)

@@ -1,4 +1,4 @@
-"""Measure how good a checkpoint's features are, for instance by kNN."""
+"""Measure how good a checkpoint's features are: kNN, or a linear probe."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ Measure how good the features of a checkpoint are. CHECKPOINT is a file step-*.p
 MoCo v3 checkpoint. --random measures an untrained network of the same shape instead: the control.
 
     foreshock evaluate knn checkpoints/demo --k 20 200 --temperature 0.07 0.1
-    foreshock evaluate knn checkpoints/demo --json
+    foreshock evaluate linear checkpoints/demo --json
     foreshock evaluate knn vit-s-300ep.pth.tar --data folder:PATH
     foreshock evaluate knn --help                                  every option of a protocol
 """

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .commit import TraceFiles
-from .lock import RemoteLock, WriterLock
+from .places import Lock
 from .rows import RowBlock
 
 __all__ = ["Committer"]
@@ -31,7 +31,7 @@ class Committer:
     def __init__(
         self,
         files: TraceFiles,
-        lock: WriterLock | RemoteLock,
+        lock: Lock,
         new_block: Callable[[], RowBlock],
         *,
         max_rows: int,

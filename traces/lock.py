@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import os
-import socket
 import threading
-import time
-import uuid
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
 
 from .errors import TraceLockedError
 
@@ -21,12 +14,10 @@ try:
 except ImportError:  # Windows: two writers of one trace are then not told apart
     fcntl = None
 
-__all__ = ["LOCK_NAME", "RemoteLock", "WriterLock"]
+__all__ = ["LOCK_NAME", "WriterLock"]
 
 # Inside the folder of an array, where zarr looks for nothing: at the root it would warn about a foreign file.
 LOCK_NAME = "step/writer.lock"
-
-_SILENT = 60.0  # seconds after which the owner of a remote lock counts as gone
 
 # POSIX locks belong to a process: they aren't inherited by forked data-loader workers, which would otherwise keep
 # a killed trainer's lock. The price is that they don't tell two writers of one process apart; this set does.
@@ -84,83 +75,3 @@ class WriterLock:
             if self._file in _held:
                 _held.discard(self._file)
                 os.close(self._fd)
-
-
-class Objects(Protocol):
-    """What the remote lock needs of a place."""
-
-    location: str
-
-    def put(self, files: Iterable[tuple[str, bytes]]) -> None:
-        """Write objects."""
-        ...
-
-    def get(self, key: str) -> bytes | None:
-        """Read an object."""
-        ...
-
-    def remove(self, keys: Iterable[str]) -> None:
-        """Delete objects."""
-        ...
-
-
-class RemoteLock:
-    """An advisory lock on an object store, which has no real ones: an object that names its owner and when it was seen.
-
-    It is refused while another owner was seen in the last minute, unless that was a process of this machine that is
-    gone. Two writers that open in the same instant may both get it: the one that wrote the object last keeps it, and
-    the other finds out at its next commit and stops writing.
-    """
-
-    def __init__(self, place: Objects) -> None:
-        self._place = place
-        self._owner = {"host": socket.gethostname(), "pid": os.getpid(), "id": uuid.uuid4().hex}
-        held = self._read()
-        if held is not None and not _is_dead(held):
-            raise TraceLockedError(
-                f"{place.location} is being written by process {held.get('pid')} on {held.get('host')}, seen "
-                f"{time.time() - held['seen']:.0f} s ago; stop it, or wait until {_SILENT:.0f} s have passed"
-            )
-        self._touch()
-
-    def _read(self) -> dict[str, Any] | None:
-        """Return the owner in the object; None if there is none, or one that makes no sense."""
-        try:
-            held = json.loads(self._place.get(LOCK_NAME) or b"null")
-        except ValueError:
-            return None
-        return held if isinstance(held, dict) and isinstance(held.get("seen"), int | float) else None
-
-    def _touch(self) -> None:
-        self._seen = time.time()
-        self._place.put([(LOCK_NAME, json.dumps(self._owner | {"seen": self._seen}).encode())])
-
-    def is_ours(self) -> bool:
-        """Whether nobody else took the lock since; says once in a while that its owner is alive."""
-        held = self._read()
-        if held is None or held.get("id") != self._owner["id"]:
-            return False
-        if time.time() - self._seen > _SILENT / 4:
-            self._touch()
-        return True
-
-    def release(self) -> None:
-        """Give the lock back, if it is still ours and can be reached; else it is silent, and lapses in a minute."""
-        with contextlib.suppress(OSError):
-            if self.is_ours():
-                self._place.remove([LOCK_NAME])
-
-
-def _is_dead(held: dict[str, Any]) -> bool:
-    """Whether an owner was silent for too long, or is a process of this machine that no longer runs."""
-    if time.time() - held["seen"] > _SILENT:
-        return True
-    if held.get("host") != socket.gethostname() or not isinstance(held.get("pid"), int):
-        return False
-    try:
-        os.kill(held["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from .lock import LOCK_NAME, RemoteLock, WriterLock
+from .lock import LOCK_NAME, WriterLock
 
-__all__ = ["FolderPlace", "Place", "UrlPlace", "is_url", "location_of", "place_of"]
+__all__ = ["FolderPlace", "Lock", "Place", "is_url", "location_of", "place_of"]
 
 ROOT = "zarr.json"
 _PARTIAL = ".partial"
@@ -39,6 +39,18 @@ def location_of(path_or_url: str | PathLike[str]) -> str:
         rest = text[match.end() :].rstrip("/")
         return f"{match[1]}://{'/' if match[1] == 'file' else ''}{rest}"
     return str(Path(text).absolute())
+
+
+class Lock(Protocol):
+    """What a writer holds while it writes."""
+
+    def is_ours(self) -> bool:
+        """Whether nobody else took the lock, and the trace is still there."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
 
 
 class Place(Protocol):
@@ -78,7 +90,7 @@ class Place(Protocol):
         """Delete the trace whose arrays and groups are `names`, root first, so that no reader meets half of it."""
         ...
 
-    def lock(self) -> WriterLock | RemoteLock:
+    def lock(self) -> Lock:
         """Take the writer's lock; raises TraceLockedError if another writer has it."""
         ...
 
@@ -90,7 +102,11 @@ def place_of(path_or_url: str | PathLike[str], fsync: bool = False) -> Place:
     True
     """
     location = location_of(path_or_url)
-    return UrlPlace(location) if is_url(location) else FolderPlace(Path(location), fsync)
+    if not is_url(location):
+        return FolderPlace(Path(location), fsync)
+    from .url_place import UrlPlace
+
+    return UrlPlace(location)
 
 
 class FolderPlace:
@@ -191,92 +207,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-class UrlPlace:
-    """A prefix of an object store, through fsspec. One PUT replaces one object whole; there are no folders."""
-
-    def __init__(self, url: str) -> None:
-        self.location = url
-        self._fs, self._base = _filesystem(url)
-
-    def _at(self, key: str) -> str:
-        return f"{self._base}/{key}"
-
-    def _call(self, verb: str, *args: Any, **options: Any) -> Any:
-        """Call fsspec; whatever goes wrong in there is an OSError, which a writer tries again."""
-        try:
-            return getattr(self._fs, verb)(*args, **options)
-        except OSError:
-            raise
-        except Exception as error:
-            raise OSError(f"{self.location}: {type(error).__name__}: {error}") from error
-
-    def put(self, files: Iterable[tuple[str, bytes]]) -> None:
-        """Write the objects, several at a time where the store allows it."""
-        if objects := {self._at(key): data for key, data in files}:
-            self._call("pipe", objects)
-
-    def get(self, key: str) -> bytes | None:
-        """Read an object."""
-        try:
-            return self._call("cat_file", self._at(key))
-        except FileNotFoundError:
-            return None
-
-    def check_free(self) -> str | None:
-        """Whether it holds a store of another kind."""
-        if any(self.get(name) is not None for name in (".zgroup", ".zarray")):
-            return "holds a zarr store of format 2, not a trace; choose another place"
-        return None
-
-    def make(self, keys: Iterable[str]) -> None:
-        """Do nothing: there are no folders. (Of file systems behind a URL fsspec makes them itself.)"""
-        if "file" in self._fs.protocol or "local" in self._fs.protocol:
-            for key in keys:
-                self._call("makedirs", self._at(key).rpartition("/")[0], exist_ok=True)
-
-    def chunks(self, array: str) -> list[str]:
-        """The objects below the array's prefix `c`."""
-        self._call("invalidate_cache")
-        found = self._call("find", self._at(f"{array}/c"))
-        return [path.removeprefix(self._base).lstrip("/") for path in found]
-
-    def remove(self, keys: Iterable[str]) -> None:
-        """Delete objects."""
-        for key in keys:
-            try:
-                self._call("rm_file", self._at(key))
-            except FileNotFoundError:
-                continue
-
-    def remove_partials(self, arrays: Iterable[str]) -> None:
-        """Do nothing: there are no half-written objects."""
-
-    def remove_trace(self, names: Iterable[str]) -> None:
-        """Delete the trace's objects; others stay, and so does the lock."""
-        self.remove([ROOT])
-        for name in set(names):
-            if self.get(f"{name}/{ROOT}") is None:
-                continue
-            self._call("invalidate_cache")
-            keys = [path.removeprefix(self._base).lstrip("/") for path in self._call("find", self._at(name))]
-            self.remove([key for key in keys if key != LOCK_NAME])
-
-    def lock(self) -> RemoteLock:
-        """Take the advisory lock."""
-        return RemoteLock(self)
-
-
-def _filesystem(url: str) -> tuple[Any, str]:
-    try:
-        import fsspec.core
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{url} needs fsspec: pip install 'foreshock[remote]'", name="fsspec") from error
-    try:
-        fs, base = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise ModuleNotFoundError(f"{url} can't be opened: {error}", name=str(error.name or "s3fs")) from error
-    except ValueError as error:
-        raise ValueError(f"{url} can't be opened: {error}; use a path, or a URL that fsspec knows") from error
-    return fs, base.rstrip("/")

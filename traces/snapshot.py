@@ -16,7 +16,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from .errors import TraceChangedError, TraceCorruptError, TraceError, TraceForeignError, TraceNotFoundError
-from .places import UrlPlace, is_url
+from .places import is_url, place_of
 from .record import MAX_ROOT_BYTES, Record, parse_root
 
 __all__ = ["Snapshot"]
@@ -142,7 +142,7 @@ def _read_root(location: str) -> bytes:
     """Return the bytes of the root document."""
     try:
         if is_url(location):
-            data = UrlPlace(location).get("zarr.json")
+            data = place_of(location).get("zarr.json")
             if data is None:
                 raise _not_found(location)
         else:

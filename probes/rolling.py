@@ -6,11 +6,14 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 __all__ = ["CONSISTENT", "median", "median_and_mad", "slide", "trailing_moments"]
 
 CONSISTENT = 1.4826
 """MAD times this estimates the standard deviation of normal values."""
+
+_AT_ONCE = 65_536  # values of windows that are copied at a time: they should stay in the cache
 
 
 def median_and_mad(ordered: Sequence[float]) -> tuple[float, float]:
@@ -85,10 +88,17 @@ def trailing_moments(
     """
     joined = np.concatenate([np.array(history, float), values])
     means, deviations = np.full(len(values), np.nan), np.full(len(values), np.nan)
-    for i in range(len(values)):
-        stop = len(history) + i
-        window = joined[max(0, stop - size) : stop]
-        if len(window) >= minimum:
-            mean = window.sum() / len(window)
-            means[i], deviations[i] = mean, np.sqrt(np.square(window - mean).sum() / len(window))
+    growing = min(len(values), max(0, size - len(history)))
+    for i in range(max(0, minimum - len(history)), growing):
+        window = joined[: len(history) + i]
+        mean = window.sum() / len(window)
+        means[i], deviations[i] = mean, np.sqrt(np.square(window - mean).sum() / len(window))
+    at_once = max(1, _AT_ONCE // size)
+    for start in range(growing, len(values), at_once):
+        rows = slice(start, min(start + at_once, len(values)))
+        first = len(history) + start - size
+        # A copy: numpy adds along contiguous rows in one order, whether there is one of them or a thousand.
+        windows = sliding_window_view(joined[first : first + size + rows.stop - start - 1], size).copy()
+        means[rows] = windows.sum(axis=1) / size
+        deviations[rows] = np.sqrt(np.square(windows - means[rows, None]).sum(axis=1) / size)
     return means, deviations, joined[-size:].tolist()

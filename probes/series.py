@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from ..traces.reader import Trace
 
-__all__ = ["Rows", "is_trace", "read_rows", "step_numbers"]
+__all__ = ["Rows", "blocks", "is_trace", "read_rows", "step_numbers"]
+
+_BLOCK_VALUES = 2_000_000  # in all rows of a block: some 100 MB with everything that is worked out from them
+_BLOCK_STEPS = 1024  # a trace's chunks hold as many: a block that cut one would have it read twice
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,35 @@ def read_rows(
     else:
         rows = _array_rows(cast("ArrayLike", source), steps, layers)
     return rows if layer is None else _select(rows, [layer] if isinstance(layer, str) else list(layer))
+
+
+def blocks(
+    source: Trace | ArrayLike,
+    series: str,
+    *,
+    layer: str | Sequence[str] | None = None,
+    steps: ArrayLike | None = None,
+    layers: Sequence[str] | None = None,
+) -> Iterator[Rows]:
+    """The same rows as `read_rows` gives, in one block or more, so that a long trace need not fit into memory.
+
+    At least one block, of no steps if there are none. Arguments and errors: see `read_rows`.
+
+    >>> [rows.steps.tolist() for rows in blocks([[1.0, 2.0], [3.0, 4.0]], "grad_norm")]
+    [[0, 1]]
+    """
+    if not (is_trace(source) and hasattr(source, "read")):
+        yield read_rows(source, series, layer=layer, steps=steps, layers=layers)
+        return
+    if steps is not None or layers is not None:
+        raise ValueError("steps= and layers= were given with a trace, which has its own; give them with an array only")
+    names = (series,) if series in source.scalars else tuple(source.layers)
+    length = max(1, _BLOCK_VALUES // max(1, len(names)) // _BLOCK_STEPS) * _BLOCK_STEPS
+    for start in range(0, max(1, len(source.steps)), length):
+        stop = min(start + length, len(source.steps))
+        values = np.atleast_2d(source.read(series, start=start, stop=stop))
+        rows = Rows(names, source.steps[start:stop], values, False)
+        yield rows if layer is None else _select(rows, [layer] if isinstance(layer, str) else list(layer))
 
 
 def step_numbers(steps: Any, length: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Spikes: sudden rises of a positive series over its own recent baseline, one layer at a time, in steps.
 
-`find_spikes` reads a whole run, `SpikeFinder` takes it as it comes; both feed the same two pure functions (a detector
-of `foreshock.probes.detectors`, then `foreshock.probes.grouping`), so they find the identical events. The phenomenon:
-Chen, Xie and He, Sec. 4.2 and Fig. 4 (arXiv 2104.02057).
+`find_spikes` reads a whole run, a block of rows at a time, `SpikeFinder` takes it as it comes; both feed the same two
+pure functions (a detector of `foreshock.probes.detectors`, then `foreshock.probes.grouping`), so they find the
+identical events. The phenomenon: Chen, Xie and He, Sec. 4.2 and Fig. 4 (arXiv 2104.02057).
 
 What a NaN means. In a trace it means "not measured at this step", in every series: the sensors record the norm of a
 broken gradient as inf, and NaN only for a layer that is frozen. In a bare array, which promises a value at each step,
@@ -13,7 +13,6 @@ counted: all windows count measured steps.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,8 +21,9 @@ import numpy as np
 
 from .detectors import State
 from .detectors import detector as load_detector
-from .grouping import describe, group
-from .series import is_trace, read_rows, step_numbers
+from .grouping import describe
+from .judging import judge_for
+from .series import blocks, is_trace, step_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -107,12 +107,16 @@ def find_spikes(
     >>> spike.onset, spike.end, spike.ratio
     (150, 151, 8.0)
     """
-    rows = read_rows(source, series, layer=layer, steps=steps, layers=layers)
     if warmup_steps is None:
         warmup_steps = int(source.meta.get("warmup_steps") or 0) if is_trace(source) else 0
-    nan = nan or ("nonfinite" if rows.every_step else "gap")
-    finder = SpikeFinder(rows.names, detector, warmup_steps, nan=nan, **thresholds)
-    return finder._in_order(finder.update(rows.steps, rows.values) + finder.close())
+    finder, spikes = None, []
+    for rows in blocks(source, series, layer=layer, steps=steps, layers=layers):
+        if finder is None:
+            nan = nan or ("nonfinite" if rows.every_step else "gap")
+            finder = SpikeFinder(rows.names, detector, warmup_steps, nan=nan, **thresholds)
+        spikes += finder.update(rows.steps, rows.values)
+    assert finder is not None  # there is always a block, if need be an empty one
+    return finder._in_order(spikes + finder.close())
 
 
 class SpikeFinder:
@@ -144,7 +148,8 @@ class SpikeFinder:
         self._detector = load_detector(detector)
         self._thresholds = self._detector.configure(thresholds)
         self._last_step: int | None = None
-        self._states: list[State] = [{"seen": False, "detector": None, "group": None} for _ in layers]
+        self._seen = np.zeros(len(self.layers), bool)
+        self._judge = judge_for(self._detector, self._thresholds, len(self.layers))
 
     def update(self, steps: int | ArrayLike, values: ArrayLike) -> list[Spike]:
         """Take the next steps.
@@ -160,47 +165,44 @@ class SpikeFinder:
             ValueError: wrong shapes, a step that isn't beyond the last, a negative value. Nothing has changed then.
         """
         numbers, block = self._checked(steps, np.asarray(values))
-        closed, states = [], []
-        for name, state, row in zip(self.layers, self._states, block, strict=True):
-            events, state = self._advance(state, numbers, np.asarray(row, float), name)
-            closed += [self._spike(name, event) for event in events]
-            states.append(state)
-        self._states = states
-        self._last_step = int(numbers[-1]) if len(numbers) else self._last_step
-        return self._in_order(closed)
+        measured = self._measured(block)
+        self._refuse_negative(numbers, block, measured)
+        if not len(numbers):
+            return []
+        closed = self._judge.feed(numbers, np.asarray(block, float), measured)
+        self._seen |= measured.any(axis=1)
+        self._last_step = int(numbers[-1])
+        return self._spikes(closed)
 
     def open_events(self) -> list[Spike]:
         """The spikes that are under way, or may still grow, as far as they are known."""
-        events = [
-            (name, (state["group"] or {}).get("event")) for name, state in zip(self.layers, self._states, strict=True)
-        ]
-        return self._in_order([self._spike(name, event) for name, event in events if event is not None])
+        return self._spikes(self._judge.open_events())
 
     def close(self) -> list[Spike]:
         """End of the series: return the open events and forget them."""
-        rest = self.open_events()
-        for state in self._states:
-            if state["group"] is not None:
-                state["group"] = state["group"] | {"event": None}
-        return rest
+        return self._spikes(self._judge.finish())
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that is remembered, as plain JSON values."""
-        settings = {"detector": self._detector.name, "thresholds": asdict(self._thresholds), "nan": self._nan}
-        return settings | {
-            "layers": list(self.layers),
+        return self._settings() | {
             "last_step": self._last_step,
-            "states": copy.deepcopy(self._states),
+            "states": [
+                {"seen": seen} | state for seen, state in zip(self._seen.tolist(), self._judge.states(), strict=True)
+            ],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a finder with the same layers, detector and thresholds stopped; ValueError if they differ."""
-        own = self.state_dict()
-        for key in ("detector", "thresholds", "nan", "layers"):
-            if state[key] != own[key]:
-                raise ValueError(f"the saved state has {key} {state[key]}, this finder {own[key]}; make them the same")
+        for key, own in self._settings().items():
+            if state[key] != own:
+                raise ValueError(f"the saved state has {key} {state[key]}, this finder {own}; make them the same")
         self._last_step = state["last_step"]
-        self._states = copy.deepcopy(state["states"])
+        self._seen = np.array([told["seen"] for told in state["states"]], bool)
+        self._judge.load([{key: told[key] for key in told if key != "seen"} for told in state["states"]])
+
+    def _settings(self) -> dict[str, Any]:
+        settings = {"detector": self._detector.name, "thresholds": asdict(self._thresholds), "nan": self._nan}
+        return settings | {"layers": list(self.layers)}
 
     def _checked(self, steps: int | ArrayLike, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         single = np.ndim(steps) == 0
@@ -217,25 +219,25 @@ class SpikeFinder:
             )
         return numbers, values[:, None] if single else values
 
-    def _advance(self, state: State, steps: np.ndarray, values: np.ndarray, name: str) -> tuple[list[State], State]:
-        measured = ~np.isnan(values)
-        if self._nan == "nonfinite":
-            measured = np.maximum.accumulate(measured | state["seen"]) if len(values) else measured
-        if not measured.any():
-            return [], state
-        if not measured.all():
-            steps, values = steps[measured], values[measured]
-        negative = np.flatnonzero((values < 0) & np.isfinite(values))
-        if negative.size:
-            i = negative[0]
-            raise ValueError(f"{name} is {values[i]:g} at step {steps[i]}; spikes are sought in series of values >= 0")
-        scores, judged = self._detector.detect(values, state["detector"], self._thresholds)
-        events, grouped = group(steps, values, scores, state["group"], self._thresholds.merge)
-        return events, {"seen": True, "detector": judged, "group": grouped}
+    def _measured(self, block: np.ndarray) -> np.ndarray:
+        measured = ~np.isnan(block)
+        if self._nan == "nonfinite" and not measured.all():
+            measured |= self._seen[:, None]
+            measured = np.maximum.accumulate(measured, axis=1)
+        return measured
 
-    def _spike(self, layer: str, event: State) -> Spike:
-        spike = Spike(layer, **describe(event))
-        return replace(spike, warmup=spike.onset < self.warmup_steps)
+    def _refuse_negative(self, steps: np.ndarray, block: np.ndarray, measured: np.ndarray) -> None:
+        negative = (block < 0) & measured & np.isfinite(block)
+        if negative.any():
+            layer, i = (int(places[0]) for places in np.nonzero(negative))
+            raise ValueError(
+                f"{self.layers[layer]} is {block[layer, i]:g} at step {steps[i]}; "
+                "spikes are sought in series of values >= 0"
+            )
+
+    def _spikes(self, events: list[tuple[int, State]]) -> list[Spike]:
+        spikes = [Spike(self.layers[i], **describe(event)) for i, event in events]
+        return self._in_order([replace(spike, warmup=spike.onset < self.warmup_steps) for spike in spikes])
 
     def _in_order(self, spikes: list[Spike]) -> list[Spike]:
         place = {name: i for i, name in enumerate(self.layers)}

@@ -91,6 +91,38 @@ def test_rule_is_its_definition(twin, seed):
     np.testing.assert_array_equal(scores.flags[finite] == 1, expected)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_find_peaks_is_scipys(seed):
+    from scipy.signal import find_peaks
+
+    rng = np.random.default_rng(seed)
+    window, ratio = int(rng.integers(9, 90)), float(rng.uniform(1.1, 4))
+    x = (
+        np.exp(rng.normal(0, 0.5, int(rng.integers(1, 600)))).round(1 if seed % 2 else 9) + 0.1
+    )  # with plateaus, without
+    y = np.log(x)
+    expected, told = find_peaks(y, prominence=math.log(ratio), wlen=window, plateau_size=(None, window // 2 // 2))
+    found = detector("find_peaks")
+    settings = found.configure({"window": window, "ratio": ratio})
+    assert found.finish is not None
+    first, state = found.detect(x, None, settings)
+    rest, _ = found.finish(state, settings)
+    flags, score = np.r_[first.flags, rest.flags], np.r_[first.score, rest.score]
+    assert np.flatnonzero(flags).tolist() == expected.tolist()
+    np.testing.assert_allclose(score[expected], told["prominences"])
+
+
+def test_find_peaks_flags_the_peak_only_and_finds_the_rise_before_it():
+    x = np.full(300, 0.5)
+    x[100:109] = 0.5 * np.array([1.2, 2, 4, 8, 16, 8, 4, 2, 1.2])
+    (spike,) = find_spikes(x, detector="find_peaks")
+    assert (spike.start, spike.peak, spike.end) == (104, 104, 104)
+    assert spike.onset == 102  # half of 16-fold is 4-fold
+    assert spike.ratio == pytest.approx(16)
+    x[295] = 9.0  # the end of the series comes before its window does
+    assert [s.peak for s in find_spikes(x, detector="find_peaks")] == [104, 295]
+
+
 def test_olmo2_sees_drops_and_olmo_core_does_not():
     x = np.tile([9.5, 10.5], 600)
     x[1100] = 0.5
@@ -110,6 +142,6 @@ def test_every_peer_finds_a_big_burst():
     rng = np.random.default_rng(0)
     x = np.exp(rng.normal(0, 0.05, 1300))
     x[1200:1208] *= 10
-    for name in ("cusum", "lightning", "llm_foundry", "olmo2", "olmo_core", "rms", "zclip", "robust"):
+    for name in ("cusum", "lightning", "llm_foundry", "olmo2", "olmo_core", "rms", "zclip", "robust", "robust_z"):
         spikes = [s for s in find_spikes(x, detector=name) if 1200 <= s.start <= 1210]
         assert len(spikes) == 1, name

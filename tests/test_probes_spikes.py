@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreshock.probes import Spike, SpikeFinder, find_spikes
+from foreshock.traces import TraceWriter, open_trace
 
 SMALL = {"window": 12, "minimum": 4, "rebaseline": 6, "merge": 3}  # so that short series show everything
 
@@ -171,6 +172,8 @@ class TestNotFinite:
             find_spikes(x)
 
 
+CUT = {"robust": SMALL, "robust_z": SMALL, "lightning": {"merge": 3}, "find_peaks": {"merge": 3, "window": 9}}
+
 # Values with ties, spikes, levels, zeros and non-finite ones, all of them frequent.
 VALUES = st.one_of(st.sampled_from([0.5, 0.5, 0.5, 0.6, 1.0, 1.5, 4.0, 0.0, math.nan, math.inf]), st.floats(1e-3, 1e3))
 
@@ -198,10 +201,15 @@ def stream(steps, x, cuts, restart, **options):
 
 
 @settings(deadline=None, max_examples=120)
-@given(streams(), st.booleans(), st.sampled_from(["nonfinite", "gap"]), st.sampled_from(["robust", "lightning"]))
+@given(
+    streams(),
+    st.booleans(),
+    st.sampled_from(["nonfinite", "gap"]),
+    st.sampled_from(["robust", "robust_z", "lightning", "find_peaks"]),
+)
 def test_any_chunking_finds_identical_events(case, restart, nan, detector):
     steps, x, cuts = case
-    options = {"detector": detector, "nan": nan, **(SMALL if detector == "robust" else {"merge": 3})}
+    options = {"detector": detector, "nan": nan, **CUT[detector]}
     spikes, names = stream(steps, x, cuts, restart, **options)
     assert spikes == find_spikes(x, steps=steps, layers=names, **options)
     one_by_one, _ = stream(steps, x, range(1, x.shape[1]), restart, **options)
@@ -325,6 +333,33 @@ class TestSources:
         assert found == [("blocks.00", "nonfinite")]
         assert ("patch_embed", "nonfinite") in {(s.layer, s.kind) for s in find_spikes(trace, nan="nonfinite")}
 
+    def test_a_long_trace_is_read_in_blocks(self, tmp_path, monkeypatch):
+        rng = np.random.default_rng(2)
+        x = np.exp(rng.normal(0, 0.2, (3, 5000))).astype(np.float32)
+        x[:, 1020:1030] *= 9  # across the border of two blocks
+        x[1, 4000:] = np.nan
+        with TraceWriter(tmp_path / "run", layers=["a", "b", "c"]) as writer:
+            writer.extend(np.arange(0, 10_000, 2), {"grad_norm": x, "loss": x[0].astype(float)})
+        trace, most = open_trace(tmp_path / "run"), []
+        monkeypatch.setattr("foreshock.probes.series._BLOCK_VALUES", 3 * 1024)
+        read = type(trace).read
+        monkeypatch.setattr(type(trace), "read", lambda *a, **k: most.append(k["stop"] - k["start"]) or read(*a, **k))
+        expected = find_spikes(x, layers=["a", "b", "c"], steps=trace.steps, nan="gap")
+        assert find_spikes(trace) == expected
+        assert max(most) == 1024
+        assert len(most) == 5
+        assert set(find_spikes(trace, layer=["c", "a"])) == {spike for spike in expected if spike.layer != "b"}
+        (onset,) = {spike.onset for spike in find_spikes(trace, series="loss") if spike.ratio > 5}
+        assert onset == 2040
+        with pytest.raises(ValueError, match="unknown layer 'd'; known are a, b, c"):
+            find_spikes(trace, layer="d")
+        with pytest.raises(ValueError, match="lr"):
+            find_spikes(trace, series="lr")
+
+    def test_a_trace_without_steps_has_no_spikes(self, tmp_path):
+        TraceWriter(tmp_path / "run", layers=["a"]).close()
+        assert find_spikes(open_trace(tmp_path / "run")) == []
+
     def test_lists_and_integers_will_do(self):
         assert only(find_spikes([1] * 100 + [9])).ratio == 9
 
@@ -341,8 +376,12 @@ class TestSources:
             (np.ones(3), {"steps": [1, 3, 3]}, "step 3 follows step 3"),
             (np.ones(9), {"window": -5}, "window=-5 must be a whole number at least 2"),
             (np.ones(9), {"ratio": math.nan}, "ratio=nan must be a number at least 1"),
-            (np.ones(9), {"sigma": 3}, "unknown threshold 'sigma' for detector 'robust'; allowed are close, floor, me"),
-            (np.ones(9), {"detector": "best"}, "unknown detector 'best'; known are cusum, lightning"),
+            (
+                np.ones(9),
+                {"sigma": 3},
+                "unknown threshold 'sigma' for detector 'robust'; allowed are close, false_alarms, fl",
+            ),
+            (np.ones(9), {"detector": "best"}, "unknown detector 'best'; known are cusum, find_peaks, lightning"),
             (np.ones(9), {"nan": "ignore"}, 'allowed are "nonfinite" and "gap"'),
             (FakeTrace(np.ones((2, 9))), {"steps": np.arange(9)}, "a trace, which has its own"),
         ],

@@ -11,6 +11,12 @@ nothing else is remembered, so a block of a million values, a million blocks of 
 give identical scores. A detector never looks ahead, leaves the state it was given as it is, gives every flagged step a
 score (inf if need be, not NaN), and flags every non-finite value as `NONFINITE` without letting it into its baseline.
 Grouping flagged steps into events is the business of `foreshock.probes.grouping`. To add a detector, add a file.
+
+Two functions more a file may have:
+- `finish(state, thresholds) -> tuple[Scores, State]`: the detector needs to know what follows a step. Then `detect`
+  returns the scores of those steps, in order, that it can judge by now, and `finish`, at the end, of the rest.
+- `rule(thresholds) -> foreshock.probes.robust_scan.Rule`: it is one of the robust family, whose kernel judges all
+  layers at once, with the same result as `detect`.
 """
 
 from __future__ import annotations
@@ -19,9 +25,12 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ..robust_scan import Rule
 
 __all__ = [
     "CALM",
@@ -69,11 +78,13 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Detector:
-    """A loaded detector: its name, the class of its thresholds, and its function."""
+    """A loaded detector: its name, the class of its thresholds, and its functions; None for those it does without."""
 
     name: str
     Thresholds: type[Any]
     detect: Callable[[np.ndarray, State | None, Any], tuple[Scores, State]]
+    finish: Callable[[State | None, Any], tuple[Scores, State]] | None = None
+    rule: Callable[[Any], Rule] | None = None
 
     def configure(self, given: Mapping[str, float]) -> Any:
         """Its thresholds, those in `given` changed; ValueError names an unknown one and lists the allowed.
@@ -111,7 +122,8 @@ def detector(name: str) -> Detector:
     if name not in known():
         raise ValueError(f"unknown detector {name!r}; known are {', '.join(known())}")
     module = importlib.import_module(f"{__name__}.{name}")
-    return Detector(name, module.Thresholds, module.detect)
+    optional = getattr(module, "finish", None), getattr(module, "rule", None)
+    return Detector(name, module.Thresholds, module.detect, *optional)
 
 
 def require(thresholds: object, name: str, *, low: float, high: float = np.inf, strict: bool = False) -> None:

@@ -10,7 +10,7 @@ __all__ = ["STATES", "answer", "run_options", "stream"]
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dash import Dash, Input, Output, State, ctx, no_update, set_props
@@ -19,9 +19,10 @@ from ..traces.errors import TraceError
 from .asked import Asked
 from .cards import tables
 from .follow import REFRESH_S, Follower, Runs, Snapshot
-from .panels import panel
+from .panels import panel, panels_in
 from .pushes import Message, best_spike, close_up, update
-from .view import Drawn, look
+from .view import Drawn, View, look
+from .words import about_event
 
 PUSH_S = 0.5  # between two looks at the disk for one browser
 BEAT_S = 2.0  # a sign of life when there is nothing new; the browser polls after five seconds without
@@ -67,11 +68,20 @@ def answer(app: Dash, runs: Runs) -> None:
     async def focus(wanted: object) -> Any:
         asked = Asked(wanted)
         follower = await asyncio.to_thread(runs.follower, asked.run)
-        drawn = await asyncio.to_thread(_close_up, follower, asked.event) if follower is not None else None
-        if drawn is None:
+        view = await asyncio.to_thread(_event, follower, asked.event) if follower is not None else None
+        if view is None:
             return no_update
-        set_props({"type": "words", "name": "neighbourhood"}, {"children": drawn.words})
-        return {"run": asked.run, "figures": {"neighbourhood": drawn.figure}} if drawn.figure else no_update
+        if isinstance(view, str):
+            set_props({"type": "words", "name": "neighbourhood"}, {"children": view})
+            set_props("event-told", {"children": view})
+            return no_update
+        drawn = {"neighbourhood": panel("neighbourhood").draw(view)}
+        drawn |= {name: found.draw(view) for name, found in panels_in("event").items()}
+        set_props(
+            "event-told", {"children": about_event(view.event) if view.event else "No spikes and no dips so far."}
+        )
+        _tell(drawn)
+        return {"run": asked.run, "figures": {name: part.figure for name, part in drawn.items() if part.figure}}
 
     @app.callback(
         *(Output("run", "data"), Output("no-runs", "hidden"), Output("views", "hidden")),
@@ -146,17 +156,16 @@ def _finer(follower: Follower, asked: Asked) -> Any:
         return no_update
 
 
-def _close_up(follower: Follower, event: str) -> Drawn | None:
-    """One spike close up; without a name, the one that is worth looking at first."""
+def _event(follower: Follower, event: str) -> View | str | None:
+    """One event close up, or why it cannot be; without a name, the one that is worth looking at first."""
     snapshot = follower.snapshot()
     if snapshot.trace is None:
         return None
     try:
         key = event or best_spike(snapshot)
-        view = look(snapshot.trace, snapshot.spikes, snapshot.dips, run=snapshot.run, columns=1, spike=key)
-        return panel("neighbourhood").draw(view)
+        return look(snapshot.trace, snapshot.spikes, snapshot.dips, run=snapshot.run, columns=1, event=key)
     except ValueError as error:  # an address that names no layer of this run; a run that cannot be read
-        return Drawn(words=str(error))
+        return str(error)
 
 
 def _deliver(snapshot: Snapshot, message: Message | None) -> None:
@@ -169,11 +178,15 @@ def _deliver(snapshot: Snapshot, message: Message | None) -> None:
     set_props("charts", {"hidden": False})
     if message.announcement:
         set_props("announce", {"children": message.announcement})
-    for name, drawn in (message.drawn or {}).items():
-        if name != "neighbourhood":
-            set_props({"type": "words", "name": name}, {"children": drawn.words})
-        if drawn.tables:
-            set_props({"type": "tables", "name": name}, {"children": tables(drawn.tables)})
+    _tell({name: part for name, part in (message.drawn or {}).items() if name != "neighbourhood"})
+
+
+def _tell(drawn: Mapping[str, Drawn]) -> None:
+    """Send the words and tables of panels."""
+    for name, part in drawn.items():
+        set_props({"type": "words", "name": name}, {"children": part.words})
+        if part.tables:
+            set_props({"type": "tables", "name": name}, {"children": tables(part.tables)})
 
 
 def _state(snapshot: Snapshot, counts: str = "") -> None:

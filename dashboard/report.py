@@ -19,7 +19,8 @@ from .figures import extent
 from .panels import panels, panels_in
 from .theme import SCHEMES
 from .view import Drawn, Episode, Table, View, key_of, look
-from .words import about_focus, about_spike, counts, headline
+from .views.settings import tables_of
+from .words import about_event, about_spike, counts, headline
 
 COLUMNS = 1600  # a report has no server to ask for a finer picture
 CLOSE_UPS = 12
@@ -47,22 +48,28 @@ def write_report(trace: Trace, path: str | Path) -> Path:
 
 def _document(trace: Trace, view: View) -> str:
     drawn = {name: panel.draw(view) for name, panel in panels_in("main", "side").items()}
-    close_ups = [(spike, _close_up(trace, view, spike)) for spike in _worth(view)]
-    if close_ups:
-        drawn["neighbourhood"] = close_ups[0][1]
+    close_ups = {key_of(spike): _close_up(trace, view, spike) for spike in _worth(view)}
+    drawn |= next(iter(close_ups.values()), _close_up(trace, view, None))
     data = {
         "schemes": SCHEMES,
         "extent": extent(view),
+        "shared": list(panels_in("main")),
         "figures": {name: part.figure for name, part in drawn.items() if part.figure},
-        "closeUps": {key_of(spike): {"figure": part.figure, "words": part.words} for spike, part in close_ups},
+        "closeUps": {key: {name: _sent(part) for name, part in parts.items()} for key, parts in close_ups.items()},
     }
+
+    def cards(*places: str) -> str:
+        return "".join(_card(name, drawn[name]) for name in panels_in(*places))
+
     parts = {
         "title": escape(f"{view.run} – foreshock"),
         "css": (_ASSETS / "foreshock.css").read_text(encoding="utf-8"),
         "headline": escape(headline(view)),
         "detail": escape(_detail(trace, view)),
-        "main": "".join(_card(name, drawn[name], view) for name in panels_in("main")),
-        "side": "".join(_card(name, drawn[name], view) for name in panels_in("side")),
+        "main": cards("main"),
+        "side": _chooser(view) + cards("side"),
+        "event": "".join(_card(name, drawn[name]) for name, panel in panels_in("event").items() if panel.HEIGHT),
+        "onsets": "".join(_card(name, drawn[name]) for name, panel in panels_in("event").items() if not panel.HEIGHT),
         "about": _about(trace),
         "data": _script_safe(json.dumps(data, allow_nan=False, separators=(",", ":"))),
         "plotly": get_plotlyjs(),
@@ -70,6 +77,11 @@ def _document(trace: Trace, view: View) -> str:
         "run": escape(view.run),
     }
     return _PAGE.format(**parts)
+
+
+def _sent(part: Drawn) -> dict[str, Any]:
+    """What changes in a card when another event is chosen."""
+    return {"figure": part.figure, "words": part.words, "tables": "".join(map(_table, part.tables))}
 
 
 def _worth(view: View) -> list[Spike]:
@@ -83,10 +95,14 @@ def _worth(view: View) -> list[Spike]:
     return [episode.first for episode in best[:CLOSE_UPS]]
 
 
-def _close_up(trace: Trace, view: View, spike: Spike) -> Drawn:
-    near = look(trace, [spike], run=view.run, columns=1, spike=key_of(spike))
+def _close_up(trace: Trace, view: View, spike: Spike | None) -> dict[str, Drawn]:
+    """The panels around one event; without one they say why."""
+    key = "" if spike is None else key_of(spike)
+    near = look(trace, view.spikes, view.dips, run=view.run, columns=1, event=key)
+    drawn = {name: panel.draw(near) for name, panel in panels_in("event").items()}
     part = panels()["neighbourhood"].draw(near)
-    return part if near.focus is None else Drawn(part.figure, part.tables, about_focus(near.focus))
+    words = part.words if near.event is None else about_event(near.event)
+    return {**drawn, "neighbourhood": Drawn(part.figure, part.tables, words)}
 
 
 def _detail(trace: Trace, view: View) -> str:
@@ -94,28 +110,28 @@ def _detail(trace: Trace, view: View) -> str:
     return " ".join(filter(None, [counts(view), f"The run is {view.state}.", message]))
 
 
-def _card(name: str, drawn: Drawn, view: View) -> str:
+def _card(name: str, drawn: Drawn) -> str:
     panel = panels()[name]
     title, how = escape(panel.TITLE), escape(panel.HELP)
     save = _SAVE.format(name=name, title=title) if panel.HEIGHT else ""
     heading = f"<div class='fs-heading'><h2>{title}</h2>{save}</div>"
     parts = [f"<div class='fs-title'>{heading}<span class='fs-help'>{how}</span></div>"]
-    if name == "neighbourhood" and view.spikes:
-        parts.append(_chooser(view))
     if panel.HEIGHT:
         size = f"height:{panel.HEIGHT}px"
         parts.append(f"<div id='panel-{name}' style='{size}' role='group' aria-label='Chart: {title}'></div>")
-    spoken = "fs-words" if panel.PLACE == "side" and panel.HEIGHT else "fs-unseen"
+    spoken = "fs-unseen" if panel.PLACE == "main" else "fs-words"
     parts.append(f"<p id='words-{name}' class='{spoken}'>{escape(drawn.words)}</p>")
-    parts += [_table(table) for table in drawn.tables]
+    parts.append(f"<div id='tables-{name}'>{''.join(map(_table, drawn.tables))}</div>")
     return f"<section class='fs-card' id='card-{name}' aria-label='{title}'>{''.join(parts)}</section>"
 
 
 def _chooser(view: View) -> str:
+    if not view.spikes:
+        return ""
     options = "".join(
         f"<option value='{escape(key_of(spike))}'>{escape(about_spike(spike))}</option>" for spike in _worth(view)
     )
-    return f"<label class='fs-note'>Spike <select id='close-up'>{options}</select></label>"
+    return f"<label class='fs-card fs-chooser'>Event <select id='close-up'>{options}</select></label>"
 
 
 def _table(table: Table) -> str:
@@ -133,10 +149,9 @@ def _cells(cells: Sequence[str]) -> str:
 
 
 def _about(trace: Trace) -> str:
-    """The configuration that was used, so the report stands alone."""
-    settings: dict[str, Any] = {"meta": trace.meta, "config": trace.config, "layers": list(trace.layers)}
-    text = json.dumps(settings, indent=2, ensure_ascii=False, default=str)
-    return f"<details class='fs-card'><summary>Settings of the run</summary><pre>{escape(text)}</pre></details>"
+    """Config, log and environment, so the report stands alone."""
+    inside = "".join(map(_table, tables_of(trace).values()))
+    return f"<details class='fs-card'><summary>Config and log</summary>{inside}</details>"
 
 
 def _script_safe(text: str) -> str:
@@ -173,7 +188,10 @@ document.documentElement.dataset.mantineColorScheme = dark.matches ? "dark" : "l
 <button id="toggle" type="button">Light or dark</button></div></header>
 <main id="content"><section class="fs-summary" aria-label="Summary"><h1 class="fs-headline">{headline}</h1>
 <p class="fs-detail">{detail}</p></section>
-<div class="fs-grid"><div class="fs-column">{main}</div><div class="fs-column">{side}{about}</div></div></main>
+<div class="fs-grid"><div class="fs-column fs-main">{main}</div><div class="fs-column">{side}</div></div>
+<h2 class="fs-headline fs-part">The event close up</h2>
+<div class="fs-grid"><div class="fs-column">{event}</div><div class="fs-column">{onsets}</div></div>
+<div class="fs-part">{about}</div></main>
 <script type="application/json" id="data">{data}</script>
 <script>{plotly}</script><script>{own}</script>
 </body>

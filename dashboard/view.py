@@ -21,7 +21,8 @@ from ..probes.precursors import Precedence, preceding
 from ..probes.spikes import Spike
 from ..traces.reader import Trace
 from .columns import SCALES, Columns, columns_of, grid, inside
-from .neighbours import Neighbours, neighbours
+from .event import CURVE, Event, event_key, event_of
+from .neighbours import Neighbours
 
 EPISODE_GAP = 16  # steps between the onsets of two layers' spikes that still belong together
 SPIKES_SHOWN = 400  # markers a chart: past this, the strongest
@@ -88,7 +89,7 @@ class View:
     dips: Sequence[Dip] = ()
     pairs: Sequence[Precedence] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
-    focus: Neighbours | None = None
+    event: Event | None = None
     searched: float = 1.0  # share of the rows that the spike finder has seen
     tail: bool = False  # the columns are only a part of the run's
     chosen: tuple[str, ...] = ()  # layers to draw as lines; none: the usual three
@@ -98,6 +99,11 @@ class View:
     def episodes(self) -> list[Episode]:
         """The spikes, those of several layers that belong together as one."""
         return episodes(self.spikes, self.layers)
+
+    @property
+    def focus(self) -> Neighbours | None:
+        """The layers around the event that was asked for."""
+        return None if self.event is None else self.event.focus
 
     @property
     def shown_layers(self) -> tuple[str, ...]:
@@ -126,15 +132,15 @@ def look(
     columns: int = 720,
     window: tuple[float, float] | None = None,
     since: int = 0,
-    spike: str = "",
+    event: str = "",
     searched: float = 1.0,
     layers: Sequence[str] = (),
     scale: str = SCALES[0],
 ) -> View:
     """The view of `trace` in at most `columns` columns (give the pixels there are), or its tail from row `since`.
 
-    `window` is a zoomed step range: then only the columns inside it are there, finer. `spike` is the key of the spike
-    whose neighbourhood is wanted; `layers` are those to draw as lines, `scale` that of the map of all layers.
+    `window` is a zoomed step range: then only the columns inside it are there, finer. `event` is the key of the spike
+    or dip that is wanted close up; `layers` are those to draw as lines, `scale` that of the map of all layers.
     """
     from .panels import scalars  # they import this file: which curves are read is theirs to say
 
@@ -154,7 +160,9 @@ def look(
         dips=dips,
         pairs=preceding(spikes, dips),
         meta=trace.meta,
-        focus=neighbours(trace, *parse_key(spike, trace.layers)) if spike and rows else None,
+        event=event_of(trace, *parse_key(event, trace.layers), spikes, dips, gap=EPISODE_GAP)
+        if event and rows
+        else None,
         searched=searched,
         tail=since > 0 or shown is not None,
         chosen=tuple(layer for layer in layers if layer in trace.layers),
@@ -183,19 +191,19 @@ def episodes(spikes: Sequence[Spike], layers: Sequence[str], gap: int = EPISODE_
     return [Episode(tuple(group)) for group in groups]
 
 
-def key_of(spike: Spike) -> str:
-    """The name of a spike in an address: layer and onset, `patch_embed@432`."""
-    return f"{spike.layer}@{spike.onset}"
+def key_of(found: Spike | Dip) -> str:
+    """The name of an event in an address: layer and onset of a spike, `patch_embed@432`; see `event_key` for a dip."""
+    return event_key(found) if isinstance(found, Dip) else f"{found.layer}@{found.onset}"
 
 
 def parse_key(key: str, layers: Sequence[str]) -> tuple[str, int]:
-    """The layer and the onset step that `key` names.
+    """The layer (or the curve of a dip) and the step that `key` names.
 
     >>> parse_key("patch_embed@432", ["patch_embed"])
     ('patch_embed', 432)
     """
     layer, _, step = key.rpartition("@")
-    if layer not in layers or not step.isascii() or not step.isdigit() or len(step) > 15:
+    if layer not in (*layers, CURVE) or not step.isascii() or not step.isdigit() or len(step) > 15:
         raise ValueError(f"no spike is called {key[:80]!r}: give a layer of this run and a step, as in {layers[0]}@432")
     return layer, int(step)
 

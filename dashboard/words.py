@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["about_dip", "about_focus", "about_spike", "counts", "duration", "headline", "times"]
+__all__ = [
+    "about_dip",
+    "about_event",
+    "about_focus",
+    "about_slope",
+    "about_spike",
+    "counts",
+    "duration",
+    "headline",
+    "times",
+]
 
 import math
 from collections.abc import Sequence
@@ -10,6 +20,7 @@ from collections.abc import Sequence
 from ..probes.dips import Dip
 from ..probes.precursors import Precedence
 from ..probes.spikes import Spike
+from .event import Event
 from .neighbours import Neighbours
 from .view import View, episodes
 
@@ -74,10 +85,10 @@ def about_dip(dip: Dip) -> str:
 
 def about_focus(focus: Neighbours) -> str:
     """Who rose first, who last, by how many steps, and whether depth explains the order."""
-    rose = [int(i) for i in focus.rose.nonzero()[0]]
-    if not rose:
-        return f"No layer rose to 1.5 times its normal around step {focus.step:,}."
-    order = sorted(rose, key=lambda i: (focus.onset[i], i))
+    order = focus.order
+    if not order:
+        why = "Too few steps before it to tell which layer rose when" if focus.early else "No layer rose clearly"
+        return f"{why} around step {focus.step:,}."
     first, last = order[0], order[-1]
     text = f"{focus.layers[first]} rose first, at step {focus.step + int(focus.onset[first]):,}"
     text += f" ({times(focus.height[first])} its normal)"
@@ -93,6 +104,56 @@ def about_focus(focus: Neighbours) -> str:
         sense = "deeper layers later" if rho > 0.5 else "deeper layers earlier" if rho < -0.5 else "no order by depth"
         text += f", {sense} (rank correlation {rho:.2f})"
     return f"{text}."
+
+
+def about_slope(focus: Neighbours) -> str:
+    """How many steps later each deeper layer rises, with its interval."""
+    slope, count = focus.slope, len(focus.order)
+    if slope is None:
+        return f"{count} {_plural(count, 'layer')} rose: too few for an order."
+    text = f"{slope.steps:+.2f} steps a layer [{slope.low:+.2f}, {slope.high:+.2f}]"
+    sense = (
+        "deeper layers follow" if slope.low > 0 else "deeper layers come first" if slope.high < 0 else "no clear order"
+    )
+    return f"{text}: {sense}. One event is a hint: the command foreshock onset-order tests all of them."
+
+
+def about_event(event: Event) -> str:
+    """The event in a sentence: who rose, who with it, and what became of the accuracy."""
+    parts = []
+    if event.spikes:
+        parts.append(_risen(event))
+    elif event.kind == "place":
+        parts.append(f"no spike and no dip begins at step {event.step:,}")
+    if event.dip is not None:
+        parts.append(about_dip(event.dip))
+    elif event.kind == "spike":
+        parts.append("no dip follows")
+    if event.kind == "dip" and not event.spikes:
+        parts.append("no spike comes before it")
+    text = "; ".join(parts)
+    return f"{text[:1].upper() if not event.spikes else text[:1]}{text[1:]}."
+
+
+def _risen(event: Event) -> str:
+    """`patch_embed rose 6.9× at step 432, blocks.03 with it, blocks.11 9 steps later`."""
+    first = event.spikes[0]
+    others = [spike for spike in event.spikes[1:] if spike.layer != first.layer]
+    at_once = list(dict.fromkeys(spike.layer for spike in others if spike.onset - first.onset <= 1))
+    later = [spike for spike in others if spike.onset - first.onset > 1]
+    text = about_spike(first)
+    if at_once:
+        text += f", {_some(at_once)} with it"
+    if later:
+        lag = later[-1].onset - first.onset
+        text += f", {later[-1].layer} {lag} {_plural(lag, 'step')} later"
+    return text
+
+
+def _some(names: Sequence[str]) -> str:
+    if len(names) <= 2:
+        return " and ".join(names)
+    return f"{names[0]} and {len(names) - 1} more layers"
 
 
 def times(ratio: float) -> str:

@@ -159,13 +159,16 @@ def test_from_the_list_to_a_spike_and_back(browser: Any, root: Path) -> None:
         wait_for(lambda: "layers=norm" in browser.current_url, "the layers are in the address")
         wait_for(lambda: browser.execute_script(NAMES) == ["norm", "blocks.03"], "the layers are drawn")
         link, zoomed = browser.current_url, browser.execute_script(RANGE, "knn")
-        press(browser, "3")
+        press(browser, "e")
+        wait_for(lambda: " rose " in text(browser, "#event-told"), "the event is told in full")
+        wait_for(lambda: text(browser, "#card-event_onsets caption") == "Onsets", "and its onsets")
+        press(browser, "4")
         wait_for(
             lambda: "settings, 0 events" in text(browser, ".fs-view-settings .fs-detail"), "config and log are shown"
         )
         assert "view=settings" in browser.current_url
         browser.back()
-        wait_for(lambda: text(browser, ".fs-view-run:not([hidden])"), "Back works")
+        wait_for(lambda: text(browser, ".fs-view-event:not([hidden])"), "Back works")
 
         browser.get("about:blank")
         browser.get(link)

@@ -18,6 +18,7 @@ import pytest
 import synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import linregress, t
 
 from foreshock import dashboard
 from foreshock.dashboard import panels as registry
@@ -26,8 +27,8 @@ from foreshock.dashboard.follow import Follower
 from foreshock.dashboard.panels import panel, panels, panels_in
 from foreshock.dashboard.pushes import Cursor, Look, close_up, full, update
 from foreshock.dashboard.theme import SCHEMES
-from foreshock.dashboard.view import View, episodes, look, numbers, parse_key
-from foreshock.dashboard.words import about_focus, counts, headline, times
+from foreshock.dashboard.view import View, episodes, key_of, look, numbers, parse_key
+from foreshock.dashboard.words import about_event, about_focus, counts, headline, times
 from foreshock.probes.dips import Dip, find_dips
 from foreshock.probes.spikes import Spike, find_spikes
 from foreshock.traces.reader import Trace, open_trace
@@ -315,9 +316,11 @@ def with_infinity() -> synthetic.Made:
 @pytest.mark.parametrize("kind", RUNS)
 def test_every_panel_draws_every_run(tmp_path: Path, kind: str) -> None:
     trace = open_trace(RUNS[kind](tmp_path / "run"))
-    for spike in ("", f"{trace.layers[0]}@{len(trace) // 2}"):
-        for name, module, scale in [(*item, scale) for item in panels_in("main", "side").items() for scale in SCALES]:
-            view = seen(trace, spike=spike, scale=scale)
+    for event in ("", f"{trace.layers[0]}@{len(trace) // 2}", "knn_accuracy@1024"):
+        for name, module, scale in [
+            (*item, scale) for item in panels_in("main", "side", "event").items() for scale in SCALES
+        ]:
+            view = seen(trace, event=event, scale=scale)
             drawn = module.draw(view)
             assert drawn.words or drawn.tables or drawn.figure["layout"]["annotations"], name
             assert (drawn.figure is not None) == (module.HEIGHT > 0)
@@ -417,7 +420,7 @@ def test_dips_are_shaded_and_met_by_a_thread(demo: Trace) -> None:
 
 
 def test_the_neighbourhood_tells_the_order(demo: Trace) -> None:
-    focus = seen(demo, spike="patch_embed@1011").focus
+    focus = seen(demo, event="patch_embed@1011").focus
     assert focus is not None
     assert focus.rose.all()
     assert np.corrcoef(np.arange(len(focus.layers)), focus.onset)[0, 1] > 0.95
@@ -428,15 +431,58 @@ def test_the_neighbourhood_tells_the_order(demo: Trace) -> None:
 
 
 def test_a_calm_place_is_told_to_be_calm(demo: Trace) -> None:
-    focus = seen(demo, spike="blocks.03@850").focus
+    focus = seen(demo, event="blocks.03@850").focus
     assert focus is not None
     assert not focus.rose.any()
-    assert about_focus(focus) == "No layer rose to 1.5 times its normal around step 850."
+    assert about_focus(focus) == "No layer rose clearly around step 850."
 
 
 @pytest.mark.parametrize("step", [0, 1, 1499, 5_000_000])
 def test_the_neighbourhood_of_an_edge_is_drawn(demo: Trace, step: int) -> None:
-    assert panel("neighbourhood").draw(seen(demo, spike=f"patch_embed@{step}")).figure is not None
+    assert panel("neighbourhood").draw(seen(demo, event=f"patch_embed@{step}")).figure is not None
+
+
+def test_an_event_in_a_sentence(demo: Trace) -> None:
+    event = seen(demo, event="patch_embed@1011").event
+    assert event is not None
+    assert (event.kind, event.step) == ("spike", 1011)
+    told = about_event(event)
+    assert told.startswith("patch_embed rose 6.7× at step 1,011, blocks.00 ")
+    assert "kNN fell 8.1 points by step 1,024 and recovered by" in told
+    assert told.count(".") - told.count("0.") >= 1
+
+
+def test_a_dip_is_shown_around_the_spike_before_it(demo: Trace) -> None:
+    view = seen(demo)
+    dip = view.dips[0]
+    event = seen(demo, event=key_of(dip)).event
+    assert event is not None
+    assert (event.kind, event.dip) == ("dip", dip)
+    assert event.step in {pair.spike.onset for pair in view.pairs}
+    assert event.last_offset >= (dip.end or dip.nadir) - event.step
+    offsets, knn = event.curves["knn_accuracy"]
+    assert knn[offsets == dip.nadir - event.step] == pytest.approx(dip.base - dip.depth)
+
+
+def test_a_place_without_an_event_says_so(demo: Trace) -> None:
+    event = seen(demo, event="blocks.03@850").event
+    assert event is not None
+    assert about_event(event) == "No spike and no dip begins at step 850."
+
+
+def test_the_slope_over_depth_has_an_interval(demo: Trace) -> None:
+    focus = seen(demo, event="patch_embed@1011").focus
+    assert focus is not None
+    slope = focus.slope
+    assert slope is not None
+    assert slope.low < 9 / 13 < slope.high  # planted: 9 steps over 14 layers
+    depth = np.flatnonzero(focus.rose)
+    fit = linregress(depth, focus.onset[focus.rose])
+    assert slope.steps == pytest.approx(fit.slope)
+    assert slope.high - slope.steps == pytest.approx(fit.stderr * t.ppf(0.975, len(depth) - 2))
+    table = panel("event_onsets").draw(seen(demo, event="patch_embed@1011")).tables[0]
+    assert [row[0] for row in table.rows] == list(demo.layers)
+    assert table.rows[0][1:3] == ("1,011", "+0")
 
 
 def spike(layer: str, onset: int, ratio: float = 3.0, **more: Any) -> Spike:

@@ -43,11 +43,12 @@
   document.addEventListener("click", (event) => {
     const at = (css) => event.target.closest(css);
     const row = at("[data-row], [data-event]"), link = at("[data-view]"), run = at("[data-run]"), dialog = at("[data-help]");
-    const button = at("button[id]");
+    const button = at("button[id]"), step = at("[data-neighbour]");
     if (row) fs.choose(row.dataset.event || row.dataset.row);
     if (link) fs.go(link.dataset.view);
     if (run) { fs.set("run", { value: run.dataset.run }); fs.go("run"); }
     if (dialog) help(dialog.dataset.help === "open");
+    if (step) fs.neighbour(Number(step.dataset.neighbour));
     if (button && buttons[button.id]) buttons[button.id]();
     for (const menu of document.querySelectorAll(".fs-save[open]")) if (!menu.contains(event.target)) menu.open = false;
   });

@@ -16,7 +16,7 @@
 
   function draw(name) {
     const scheme = data.schemes[root.dataset.mantineColorScheme];
-    const range = name === "neighbourhood" ? null : zoom || data.extent;
+    const range = data.shared.includes(name) ? zoom || data.extent : null;
     const dressed = window.foreshock.dress(data.figures[name], scheme, range);
     return window.Plotly.react(document.getElementById("panel-" + name), dressed.data, dressed.layout, config);
   }
@@ -35,16 +35,17 @@
   }
 
   function closeUp(key) {
-    if (!data.closeUps[key]) return;
-    data.figures.neighbourhood = data.closeUps[key].figure;
-    document.getElementById("words-neighbourhood").textContent = data.closeUps[key].words;
-    if (chooser) chooser.value = key;
-    draw("neighbourhood");
+    for (const [name, part] of Object.entries(data.closeUps[key] || {})) {
+      if (part.figure) data.figures[name] = { ...part.figure, data: part.figure.data.map(window.foreshock.decoded) };
+      document.getElementById("words-" + name).textContent = part.words;
+      document.getElementById("tables-" + name).innerHTML = part.tables;  // written by us, every cell escaped
+      if (part.figure) draw(name);
+    }
+    if (chooser && data.closeUps[key]) chooser.value = key;
   }
 
   Promise.all(drawAll()).then(() => {
-    for (const name of Object.keys(data.figures)) {
-      if (name === "neighbourhood") continue;
+    for (const name of data.shared.filter((shared) => data.figures[shared])) {
       const plot = document.getElementById("panel-" + name);
       plot.on("plotly_relayout", zoomed);
       plot.on("plotly_click", (event) => event.points.forEach((point) => closeUp(point.customdata)));

@@ -6,7 +6,10 @@ from ..view import Drawn, Episode, Table, View, key_of
 from ..words import times
 
 TITLE = "Spikes and dips"
-HELP = "Spikes of several layers that begin within 16 steps of each other are one row, under the layer that rose first."
+HELP = (
+    "Spikes of several layers that begin within 16 steps of each other are one row, under the layer that rose first. "
+    "Dip: steps from there to the dip that follows."
+)
 ORDER = 60
 PLACE = "side"
 HEIGHT = 0
@@ -24,7 +27,7 @@ def draw(view: View) -> Drawn:
 
 def _spikes(view: View) -> Table:
     newest = view.episodes[: -ROWS - 1 : -1]
-    header = ("Step", "First layer", "Peak", "Layers", "Dip after")
+    header = ("Step", "First layer", "Peak", "Layers", "Dip")
     return Table(
         caption="Spikes",
         header=header,
@@ -44,8 +47,8 @@ def _spike_row(view: View, episode: Episode) -> tuple[str, ...]:
         f"{first.onset:,}",
         layer,
         peak,
-        f"{episode.layers} of {len(view.layers)}",
-        f"{max(lags)} steps" if lags else "–",
+        f"{episode.layers}/{len(view.layers)}",
+        f"+{max(lags)}" if lags else "–",
     )
 
 
@@ -56,15 +59,16 @@ def _dips(view: View) -> Table:
         lags = [(pair.lag, pair.spike.layer) for pair in view.pairs if pair.dip == dip]
         kind = _DIPS.get(dip.kind, dip.kind)
         recovered = f"{dip.end:,}" if dip.end is not None else (kind or "not yet")
-        before = f"{max(lags)[1]}, {max(lags)[0]} steps" if lags else "–"
+        before = f"{max(lags)[1]}, {max(lags)[0]}" if lags else "–"
         rows.append(
             (f"{dip.onset_after:,}–{dip.onset_by:,}", f"{100 * dip.depth:.1f}", f"{dip.nadir:,}", recovered, before)
         )
-    header = ("Between steps", "Points", "Lowest", "Recovered", "Spike before")
+    header = ("Between steps", "Points", "Lowest", "Recovered", "Spike, steps before")
     note = _note(len(view.dips), len(newest), "dip")
     if not view.dips:
         note = "No dips." if view.measured("knn_accuracy") else "Without a kNN curve there are no dips to find."
-    return Table(caption="Dips", header=header, rows=tuple(rows), note=note)
+    keys = tuple(key_of(dip) for dip in newest)
+    return Table(caption="Dips", header=header, rows=tuple(rows), keys=keys, note=note)
 
 
 def _note(total: int, shown: int, noun: str) -> str:

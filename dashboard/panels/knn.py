@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..figures import band, dip_shapes, empty, finite, layout, line, markers
-from ..view import Drawn, View
+from ..view import Drawn, View, key_of
 from ..words import about_dip
 
 TITLE = "kNN accuracy"
@@ -39,6 +39,7 @@ def draw(view: View) -> Drawn:
         "$dip",
         "triangle-down",
         name="dip",
+        customdata=[key_of(dip) for dip in view.dips],
         hovertext=[about_dip(dip) for dip in view.dips],
         hovertemplate="%{hovertext}<extra></extra>",
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..figures import empty
-from ..neighbours import Neighbours
+from ..neighbours import AFTER, BEFORE, Neighbours
 from ..theme import depth_colour, faint
 from ..view import Drawn, View, numbers
 from ..words import about_focus, times
@@ -16,7 +16,7 @@ from .heatmap import short
 TITLE = "Around one spike"
 HELP = (
     "One line a layer, the first on top; a dot where it has risen to half of its own log peak. Dots that lean "
-    "right: deeper layers follow later."
+    "right: deeper layers follow later. Press e for the event in full."
 )
 ORDER = 50
 PLACE = "side"
@@ -31,6 +31,13 @@ def draw(view: View) -> Drawn:
     if focus is None or not len(focus.offsets):
         text = "Pick a spike in a chart or in the table." if view.spikes else "There is no spike to look at yet."
         return Drawn(empty(view, text))
+    drawn = ridges(focus)
+    drawn["layout"] = _layout(view, focus)
+    return Drawn(drawn, words=about_focus(focus))
+
+
+def ridges(focus: Neighbours) -> dict[str, Any]:
+    """One line a layer, offset by depth, and the onsets as a line through them."""
     count = len(focus.layers)
     log = np.log2(np.clip(focus.ratio, 2**-6, 2**20))
     top = float(np.nanmax(log[np.isfinite(log)], initial=1.0))
@@ -39,7 +46,7 @@ def draw(view: View) -> Drawn:
     for i in range(count):
         data += _ridge(focus, i, -i + rise * np.maximum(log[i], 0.0), i / max(count - 1, 1))
     data.append(_onsets(focus, log, rise))
-    return Drawn({"data": data, "layout": _layout(view, focus)}, words=about_focus(focus))
+    return {"data": data}
 
 
 def _ridge(focus: Neighbours, i: int, y: np.ndarray, share: float) -> list[dict[str, Any]]:
@@ -90,21 +97,23 @@ def _layout(view: View, focus: Neighbours) -> dict[str, Any]:
             "zerolinecolor": "$line",
             "zerolinewidth": 1,
             "showgrid": False,
+            "range": [-BEFORE, AFTER],
         },
         "yaxis": {
             "tickvals": [-i for i in shown],
-            "ticktext": [_tick(focus, i) for i in shown],
+            "ticktext": [tick(focus, i) for i in shown],
             "range": [-count + 0.4, OVERLAP + 0.3],
             "showgrid": False,
             "ticks": "",
         },
-        "margin": {"l": 92, "r": 10, "t": 8, "b": 50, "autoexpand": False},
+        "margin": {"l": 98, "r": 10, "t": 8, "b": 50, "autoexpand": False},
         "showlegend": False,
         "hovermode": "closest",
         "uirevision": f"{view.run}/{focus.layer}@{focus.step}",
     }
 
 
-def _tick(focus: Neighbours, i: int) -> str:
+def tick(focus: Neighbours, i: int) -> str:
+    """A layer's name, bold for the one that the event is named after."""
     name = short(focus.layers[i])
     return f"<b>{name}</b>" if focus.layers[i] == focus.layer else name

@@ -20,7 +20,8 @@ ORDER = 20
 PLACE = "main"
 HEIGHT = 330
 
-THREADS_LABELLED = 6
+THREADS_LABELLED = 4
+ROOM = 0.22  # of the axis, for a label
 
 
 def draw(view: View) -> Drawn:
@@ -113,16 +114,21 @@ def _dips_met(view: View) -> dict[str, Any]:
         "$dip",
         "triangle-down",
         showlegend=False,
+        customdata=[key_of(pair.dip) for pair in told],
         hovertext=[f"{about_dip(pair.dip)}<br>{pair.lag} steps after {pair.spike.layer} rose" for pair in told],
         hovertemplate="%{hovertext}<extra></extra>",
     )
 
 
 def _labels(view: View) -> list[dict[str, Any]]:
-    """How deep and how much later, beside the strongest threads; one a dip."""
-    best: dict[int, Any] = {}
-    for pair in _told(view):
-        best[pair.dip.onset_by] = pair
+    """How deep and how much later, beside the threads to the deepest dips; none where two would overlap."""
+    best = {pair.dip.onset_by: pair for pair in _told(view)}
+    room = ROOM * max(view.last_step - view.first_step, 1)
+    kept: list[Any] = []
+    for pair in sorted(best.values(), key=lambda pair: -pair.dip.depth):
+        apart = all(abs(pair.dip.onset_by - other.dip.onset_by) > room for other in kept)
+        if apart and np.isfinite(pair.spike.ratio):
+            kept.append(pair)
     return [
         {
             "x": pair.dip.onset_by,
@@ -132,8 +138,7 @@ def _labels(view: View) -> list[dict[str, Any]]:
             **_beside(view, pair.dip.onset_by),
             "font": {"color": "$dip", "size": 12},
         }
-        for pair in list(best.values())[-THREADS_LABELLED:]
-        if np.isfinite(pair.spike.ratio)
+        for pair in kept[:THREADS_LABELLED]
     ]
 
 

@@ -1,0 +1,31 @@
+"""When each layer rose in one event: onset step, steps after the first layer that rose, and how high."""
+
+from __future__ import annotations
+
+from ..view import Drawn, Table, View
+from ..words import about_slope, times
+
+TITLE = "Onsets, layer by layer"
+HELP = (
+    "The onset of a layer is the step at which it reaches half of its own log peak. In the order of the forward pass."
+)
+ORDER = 140
+PLACE = "event"
+HEIGHT = 0
+
+
+def draw(view: View) -> Drawn:
+    """A row a layer; those that did not rise say so."""
+    focus = view.focus
+    if focus is None:
+        return Drawn(words="No event is chosen.")
+    first = focus.onset[focus.order[0]] if focus.order else 0.0
+    rows = []
+    for i, layer in enumerate(focus.layers):
+        if focus.rose[i]:
+            at = f"{focus.step + int(focus.onset[i]):,}"
+            rows.append((layer, at, f"{focus.onset[i] - first:+.0f}", times(float(focus.height[i]))))
+        else:
+            rows.append((layer, "–", "–", "did not rise"))
+    table = Table("Onsets", ("Layer", "Onset", "After the first", "Peak"), tuple(rows))
+    return Drawn(tables=(table,), words=about_slope(focus))

@@ -23,6 +23,8 @@ class PrecursorsCommand:
     """The runs, one a seed: folders that were given to --trace, or .csv or .npy files."""
     layer: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Only this layer (give it several times for several). Fewer layers make a stronger test."""
+    primary: str | None = None
+    """Layer that the question is about; it pays little for the others. By default the one that sees the input."""
     column: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Of files: a column to search for spikes, and so a layer; by default all but steps and accuracy."""
     step_column: str | None = None
@@ -59,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
         [dips_of(source, command.accuracy_column) for source in sources],
         sources,  # pyright: ignore[reportArgumentType]
         layers=command.layer or None,
+        primary=command.primary,
         lags=command.lag or LAGS,
         surrogates=command.surrogates,
         alpha=command.alpha,

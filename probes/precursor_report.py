@@ -35,8 +35,9 @@ class Coincidence:
         false_alarms: spikes without a dip in the L steps after, per 10,000 steps.
         z: (hits - mean) / max(sd, 1 dip) over the surrogates.
         p: the larger of `p_block` and `p_session`: corrected for all layers and lags. None where not testable.
-        p_block: (1 + #{max T* >= T}) / (N + 1), T = z, N block circular shifts, max over layers and lags. None where
-            the run is shorter than two blocks of 10 L.
+        p_block: (1 + #{max T* >= T}) / (N + 1), T = z, N block circular shifts, max over layers and lags (for the
+            primary layer the smaller of this and the same over its own lags, with min-P over both questions). None
+            where the run is shorter than two blocks of 10 L.
         p_session: the same with dips of other seeds in place of shifted ones. None below 5 runs.
         p_single: `p_block` without the correction, for the reader who asked about this layer and lag only.
         reverse: share of dips with a spike in the L steps *after* the onset interval: a control.
@@ -71,6 +72,7 @@ class PrecursorReport:
             are independent given their slowly changing rates. None if not testable.
         alpha: the level that `verdict` uses.
         best: the row with the smallest p, among equals with the largest z. None if not testable.
+        primary: the layer that was asked about first; it doesn't pay for the number of the others. None without any.
         rows: every layer at every lag, layers in order.
         lead: lead time at the best row, from the nearest spike.
         molchan: Molchan curve of each layer that has spikes.
@@ -90,6 +92,7 @@ class PrecursorReport:
     p: float | None
     alpha: float
     best: Coincidence | None
+    primary: str | None
     rows: tuple[Coincidence, ...]
     lead: LeadTime | None
     molchan: dict[str, Molchan]

@@ -80,22 +80,24 @@ def against_chance(
     count: int,
     min_runs: int,
     rng: np.random.Generator,
+    primary: str | None = None,
 ) -> Chance:
     """Compare the runs with `count` surrogates of each kind, each lag with blocks of 10 lags.
 
     All layers see the same shifted dips, so that whatever ties the layers together stays in the surrogates. Each run's
-    dips move on their own.
+    dips move on their own. The lags of the layer `primary` are the primary tests (see `max_t`).
     """
     tables = []
     for run in runs:
         moved = [block_shifts(run.by, run.first, run.last, BLOCK_PER_LAG * lag, count, rng) for lag in lags]
         tables.append(_count(run, layers, lags, moved))
+    first = np.repeat([layer == primary for layer in layers], len(lags))
     drawn, seen = _sum(tables, runs), observed_counts(runs, layers, lags)
     return Chance(
         tuple(lags),
-        max_t(seen.before.ravel(), drawn.before.reshape(count, -1)),
-        max_t(seen.behind.ravel(), drawn.behind.reshape(count, -1)),
-        _session_test(runs, layers, lags, count, rng) if len(runs) >= min_runs else None,
+        max_t(seen.before.ravel(), drawn.before.reshape(count, -1), first),
+        max_t(seen.behind.ravel(), drawn.behind.reshape(count, -1), first),
+        _session_test(runs, layers, lags, count, rng, first) if len(runs) >= min_runs else None,
         drawn.spikes.mean(axis=0),
         drawn.lead,
         drawn.skill.mean(axis=0),
@@ -103,7 +105,12 @@ def against_chance(
 
 
 def _session_test(
-    runs: Sequence[Session], layers: Sequence[str], lags: Sequence[int], count: int, rng: np.random.Generator
+    runs: Sequence[Session],
+    layers: Sequence[str],
+    lags: Sequence[int],
+    count: int,
+    rng: np.random.Generator,
+    first: np.ndarray,
 ) -> MaxT | None:
     """Compare each run's spikes with its own dips and with other runs' dips: max-T over K.
 
@@ -116,7 +123,7 @@ def _session_test(
     pairs = np.array([[_pair(spikes, dips, layers, lags) for dips in runs] for spikes in runs])
     own = np.arange(len(runs))
     others = permutations(len(runs), count, rng)
-    return max_t(pairs[own, own].sum(axis=0), pairs[own, others].sum(axis=1))
+    return max_t(pairs[own, own].sum(axis=0), pairs[own, others].sum(axis=1), first)
 
 
 def _pair(spikes: Session, dips: Session, layers: Sequence[str], lags: Sequence[int]) -> list[int]:

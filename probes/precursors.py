@@ -13,6 +13,7 @@ import numpy as np
 
 from . import precursor_evidence as evidence
 from .dips import Dip
+from .layers import first_layer
 from .precursor_report import PrecursorReport
 from .precursor_tests import Chance, against_chance, lags_that_fit
 from .sessions import Session, Source, sessions
@@ -82,6 +83,7 @@ def precursors(
     source: Source | Sequence[Source],
     *,
     layers: Sequence[str] | None = None,
+    primary: str | None = None,
     lags: Sequence[int] = LAGS,
     warmup_steps: int | None = None,
     surrogates: int = 999,
@@ -91,8 +93,8 @@ def precursors(
     """Test whether spikes precede dips more often than chance.
 
     Coincidence counts of every layer at every lag are compared with those of `surrogates` data sets in which the dips
-    are shifted circularly inside blocks of 10 lags, under one max-T correction; with at least 5 runs of one recipe also
-    with dips of other seeds, and the larger p counts.
+    are shifted circularly inside blocks of 10 lags, under one correction for all layers and lags that costs the
+    primary layer little; with at least 5 runs of one recipe also with dips of other seeds, and the larger p counts.
 
     Args:
         spikes: of one run; or a list of such lists, one a run.
@@ -100,6 +102,9 @@ def precursors(
         source: the run's trace, its step numbers i64[T], or their count T; or a list of them, one a run.
         layers: look only at these, in this order. Fewer layers make a stronger test: name the one that the question is
             about (default: the trace's, else all that have spikes).
+        primary: the layer that the question is about, named before looking at the data (default: the one that sees the
+            input, as in the paper's claim). It is corrected for its own lags first, and the others for all (see
+            `foreshock.probes.surrogates.max_t`).
         lags: windows in steps, at least 1. A lag L needs a run of 20 L steps to be tested.
         warmup_steps: events below this step are left out (default: the trace's own; else the last spike marked
             `warmup`).
@@ -112,7 +117,8 @@ def precursors(
         `testable=False` with the reason; the rates are given all the same.
 
     Raises:
-        ValueError: lags, surrogates or alpha out of range; lists of different length; no steps left.
+        ValueError: lags, surrogates or alpha out of range; an unknown primary layer; lists of different length; no
+            steps left.
 
     >>> from dataclasses import replace
     >>> spike = Spike("patch_embed", start=0, onset=0, peak=0, end=1, ratio=6, z=20, area=2.5, kind="spike")
@@ -127,11 +133,14 @@ def precursors(
     runs = sessions(spikes, dips, source, layers, warmup_steps)
     rng = np.random.default_rng(seed)
     names, lags = list(runs[0].onsets), sorted({int(lag) for lag in lags})
+    if primary is not None and primary not in names:
+        raise ValueError(f"unknown primary layer {primary!r}; known are {', '.join(names) or 'none'}")
+    primary = primary or (first_layer(names) if names else None)
     dip_count = sum(len(run.by) for run in runs)
     spike_counts = {name: sum(len(run.onsets[name]) for run in runs) for name in names}
     fitting = lags_that_fit(lags, min(run.steps for run in runs))
     reason = _untestable(dip_count, sum(spike_counts.values()), lags, fitting)
-    chance = None if reason else against_chance(runs, names, fitting, surrogates, MIN_RUNS, rng)
+    chance = None if reason else against_chance(runs, names, fitting, surrogates, MIN_RUNS, rng, primary)
     rows = evidence.rows(runs, names, lags, chance)
     best = min((row for row in rows if row.p is not None), key=lambda row: (row.p or 0, -row.z), default=None)
     return PrecursorReport(
@@ -140,6 +149,7 @@ def precursors(
         p=None if best is None else best.p,
         alpha=alpha,
         best=best,
+        primary=primary,
         rows=rows,
         lead=None if best is None or chance is None else evidence.lead(runs, best, names, chance, rng),
         molchan=evidence.curves(runs, names, chance),

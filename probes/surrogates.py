@@ -3,7 +3,7 @@
 Spikes and dips both follow the learning rate and come in bursts, so they meet more often than uniform chance even when
 neither causes the other. The surrogates here keep the slow changes of both rates and the order inside each, and
 break the alignment on the scale of the lag only: false positives stay near the nominal level as long as the rates
-change little within a block (`benchmarks/statistics.py` measures how little).
+change little within a block (`benchmarks/precedence.py` measures how little).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class MaxT:
             one of which meets a dip by luck, would outshine everything.
         p_single: f64[K], (1 + #{z* >= z}) / (N + 1) of this test alone.
         p: f64[K], (1 + #{max of all K z* >= z}) / (N + 1): corrected for having looked at all K (single-step max-T,
-            Westfall and Young 1993), whatever their dependence.
+            Westfall and Young 1993), whatever their dependence. With primary tests, see `max_t`.
     """
 
     expected: np.ndarray
@@ -70,12 +70,18 @@ class MaxT:
     p: np.ndarray
 
 
-def max_t(counts: np.ndarray, surrogates: np.ndarray) -> MaxT:
+def max_t(counts: np.ndarray, surrogates: np.ndarray, primary: np.ndarray | None = None) -> MaxT:
     """Compare K counts with N surrogates of all of them, larger is more extreme.
+
+    With `primary` tests two questions are asked at once: whether one of these stands out among the primary tests, and
+    whether any of all K stands out among all. The smaller of the two p-values is the statistic, and its own
+    distribution over the surrogates gives the p-value (min-P, Westfall and Young 1993): the error rate over all K stays
+    what it was, and the primary tests pay for their own number and not for that of the others.
 
     Args:
         counts: [K], the data.
         surrogates: [N, K], drawn jointly: row n is one world.
+        primary: bool[K], the tests that the question was about before the data were seen.
 
     Raises:
         ValueError: no surrogates, or shapes that don't fit.
@@ -91,9 +97,19 @@ def max_t(counts: np.ndarray, surrogates: np.ndarray) -> MaxT:
     # The data take part in the scale, so that all N + 1 rows are treated alike: that makes the p-value exact.
     z = (table - table.mean(axis=0)) / np.maximum(table.std(axis=0), 1.0)
     reached = z >= z[0] - 1e-9
-    tops = np.sort(z.max(axis=1, initial=-math.inf))
-    above = len(tops) - np.searchsorted(tops, z[0] - 1e-9)
-    return MaxT(surrogates.mean(axis=0), z[0], reached.mean(axis=0), above / len(table))
+    tops = z.max(axis=1, initial=-math.inf)
+    p = _share_above(tops, z[0])
+    if primary is not None and primary.any() and not primary.all():
+        first = z[:, primary].max(axis=1)
+        p = np.where(primary, np.minimum(p, _share_above(first, z[0])), p)
+        smallest = np.minimum(_share_above(tops, tops), _share_above(first, first))
+        p = np.searchsorted(np.sort(smallest), p + 1e-9) / len(table)
+    return MaxT(surrogates.mean(axis=0), z[0], reached.mean(axis=0), p)
+
+
+def _share_above(drawn: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """For each value the share of `drawn` that reaches it, up to rounding."""
+    return (len(drawn) - np.searchsorted(np.sort(drawn), values - 1e-9)) / len(drawn)
 
 
 def permutations(sessions: int, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .compare import compare
 from .compare_report import Comparison
 from .dips import Dip, DipFinder, find_dips
+from .frames import to_frame
 from .layers import group_layers
 from .leaderboard import leaderboard
 from .leaderboard_report import Leaderboard
@@ -44,6 +45,7 @@ __all__ = [
     "onset_order",
     "preceding",
     "precursors",
+    "to_frame",
 ]
 
 

@@ -32,6 +32,10 @@ MAY_DIFFER = frozenset(
         "log_every",
         "data.data_root",
         "data.workers",
+        "scale.accumulate",
+        "scale.channels_last",
+        "scale.checkpoint_activations",
+        "scale.compile",
         "scale.parallel",
         "scale.timeout",
     }

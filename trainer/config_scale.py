@@ -21,6 +21,16 @@ class ScaleConfig:
     timeout: float = 600.0
     """Seconds without a sign of another process after which the run gives up."""
 
+    accumulate: int = 1
+    """Parts in which the backbone takes a batch, to save memory; heads and loss see it whole, so gradients are the same
+    as in one. Costs one more forward pass."""
+    checkpoint_activations: bool = False
+    """Keep only each block's input for the backward pass, which computes the rest again: less memory, more time."""
+    channels_last: bool = False
+    """Weights of convolutions in the layout that GPUs are faster with."""
+    compile: bool = False
+    """Compile the backbone (torch.compile); takes a minute at the start, and sums are rounded differently."""
+
     def __post_init__(self) -> None:
         choice(self, "parallel", Parallel)
-        positive(self, "timeout")
+        positive(self, "timeout", "accumulate")

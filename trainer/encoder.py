@@ -7,15 +7,22 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
+from torch.utils.checkpoint import checkpoint
 
 
 class Encoder(nn.Module):
-    """A backbone with its projection head."""
+    """A backbone with its projection head.
+
+    With `parts` above 1 the backbone takes the batch in so many parts, one after another, and keeps no activations:
+    the backward pass computes those of one part at a time again. Heads and loss see the whole batch, so the gradients
+    are those of the whole batch, negatives and BatchNorm of the heads included (the idea of arXiv 2101.06983).
+    """
 
     def __init__(self, backbone: nn.Module, projector: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.projector = projector
+        self.parts = 1
         self.one_pass = not any(isinstance(module, _BatchNorm) for module in backbone.modules())
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -24,12 +31,18 @@ class Encoder(nn.Module):
         A backbone without BatchNorm takes both halves in one pass. BatchNorm, in whichever part, takes them one after
         the other (paper, appendix: two separate batches).
         """
-        if self.one_pass:
+        if self.one_pass and self.parts > 1:
+            features = torch.cat([self._part(part) for part in views.chunk(self.parts)])
+        elif self.one_pass:
             features = self.backbone(views)
         else:
             features = torch.cat([self.backbone(half) for half in views.chunk(2)])
         first, second = features.chunk(2)
         return self.projector(first), self.projector(second), features
+
+    def _part(self, views: Tensor) -> Tensor:
+        # There is no dropout, so no state of a random generator has to be kept.
+        return checkpoint(self.backbone, views, use_reentrant=False, preserve_rng_state=False)  # pyright: ignore
 
 
 class MomentumPair(nn.Module):

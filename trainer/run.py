@@ -16,6 +16,7 @@ from .checkpoint import CheckpointError, Checkpoints, differences
 from .config import TrainConfig
 from .data import ImageSet, load_dataset
 from .distributed import Processes, join, pick_device
+from .fitting import check_fitting, fit
 from .folder import ImageFolder
 from .methods import build_method
 from .observed import Gradients, observed_layers
@@ -92,7 +93,8 @@ def prepare(config: TrainConfig) -> Run:
     """
     device = pick_device(config.device)
     processes = join(device, config.scale.timeout)
-    processes.share(config.batch_size, "batch_size")
+    own = processes.share(config.batch_size, "batch_size")
+    check_fitting(config.scale, config.network, config.method.patch_projection, own)
     with processes.together():
         torch.manual_seed(config.seed)
         data = load_dataset(config.data, config.network.in_chans)
@@ -102,6 +104,7 @@ def prepare(config: TrainConfig) -> Run:
         saved = _newest(checkpoints, config, len(data), processes) if checkpoints and config.resume else None
         if saved:
             model.load_state_dict(saved.state["model"])
+        fit(model, config.scale, device)
     if saved:
         _check_same_file(saved, processes)
     forward = parallelise(model, config, device, processes)

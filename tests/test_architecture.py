@@ -49,7 +49,7 @@ def test_imports_follow_the_arrows(repo_root: Path, folder: str) -> None:
 
 
 def test_the_import_reader_resolves_relative_names(repo_root: Path) -> None:
-    assert "foreshock.traces" in imports_of(repo_root, repo_root / "cli" / "spikes.py")
+    assert "foreshock.traces" in imports_of(repo_root, repo_root / "cli" / "report.py")
     assert "foreshock.dashboard.app.serve" in imports_of(repo_root, repo_root / "cli" / "dashboard.py")
 
 

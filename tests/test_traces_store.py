@@ -396,3 +396,17 @@ def test_find_runs_goes_three_deep_newest_first_and_follows_no_link(tmp_path):
     assert [str(path.relative_to(root)) for path in find_runs(root)] == ["new", "x/y/old", "damaged"]
     assert find_runs(root / "new") == [root / "new"]
     assert find_runs(root / "nowhere") == []
+
+
+def test_a_frame_holds_every_column_by_step(tmp_path):
+    trace = write(tmp_path / "a", range(0, 1000, 10))
+    frame = trace.to_frame(start=5, stop=8)
+    assert list(frame.columns) == ["loss", "grad_norm/patch_embed", "grad_norm/blocks.00", "grad_norm/norm"]
+    assert frame.index.name == "step"
+    assert frame.index.tolist() == [50, 60, 70]
+    np.testing.assert_array_equal(frame["grad_norm/norm"], norms([50, 60, 70])[2])
+    assert frame["grad_norm/norm"].dtype == np.float32
+    np.testing.assert_array_equal(trace.to_frame("grad_norm")["norm"], trace["grad_norm"][2])
+    assert list(trace.to_frame("loss").columns) == ["loss"]
+    with pytest.raises(UnknownSeriesError):
+        trace.to_frame("nothing")

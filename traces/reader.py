@@ -12,6 +12,7 @@ import numpy as np
 
 from .errors import TraceChangedError, UnknownSeriesError
 from .event_log import merge_events
+from .frames import as_dataset, as_frame
 from .overview import Overview, overview_cells
 from .places import location_of
 from .rows import Rows
@@ -19,6 +20,7 @@ from .schema import EVENTS
 from .snapshot import Snapshot
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
 
 __all__ = ["STALLED_AFTER", "Rows", "Trace", "open_trace"]
@@ -70,6 +72,8 @@ class Trace:
     (79, 9.0, 64, 7680)
     >>> trace.to_xarray()["loss"].sel(step=7770).item(), len(trace.refresh())
     (9.0, 5000)
+    >>> float(trace.to_frame(start=770)["loss"].loc[7770])
+    9.0
     >>> folder.cleanup()
     """
 
@@ -253,15 +257,12 @@ class Trace:
 
         Layer series are `[layer, step]` with the layers' names as a coordinate, scalars `[step]`. Needs xarray.
         """
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError("to_xarray() needs xarray: pip install 'foreshock[xarray]'") from error
-        stored = xarray.open_zarr(self._snapshot.store, consolidated=True, chunks=None)
-        dataset = stored.drop_vars(["scalars", EVENTS], errors="ignore").assign_coords(layer=list(self.layers))
-        for row, name in enumerate(self.scalars):
-            dataset[name] = stored["scalars"].isel(scalar=row)
-        for name in dataset.variables:
-            if unit := self.units.get(str(name)):
-                dataset[name].attrs["units"] = unit
-        return dataset.assign_attrs(name=self.name, status=self.status)
+        return as_dataset(self)
+
+    def to_frame(self, series: str | None = None, *, start: int = 0, stop: int | None = None) -> pandas.DataFrame:
+        """Return the rows [start, stop) as a pandas frame, indexed by step. Needs pandas.
+
+        Columns are the scalars and `grad_norm/LAYER` of every layer series; with `series` only its layers, by their
+        own names, or that one scalar. Everything is read at once: T times L values.
+        """
+        return as_frame(self, series, start, stop)

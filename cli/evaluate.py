@@ -1,4 +1,4 @@
-"""Measure how good a checkpoint's features are: kNN, or a linear probe."""
+"""Measure how good a checkpoint's features are: kNN, a linear probe, or fine-tuning."""
 
 import json
 import sys
@@ -13,6 +13,7 @@ MoCo v3 checkpoint. --random measures an untrained network of the same shape ins
 
     foreshock evaluate knn checkpoints/demo --k 20 200 --temperature 0.07 0.1
     foreshock evaluate linear checkpoints/demo --json
+    foreshock evaluate finetune checkpoints/demo --epochs 10
     foreshock evaluate knn vit-s-300ep.pth.tar --data folder:PATH
     foreshock evaluate knn --help                                  every option of a protocol
 """

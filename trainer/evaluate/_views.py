@@ -56,12 +56,18 @@ class Reader:
         """Every image once, by the single crop of a test image."""
         return self._batches(lambda images, _: self._plain(images))
 
-    def augmented(self, seed: int, number: int, crop_min: float = 0.08) -> Iterator[Tensor]:
-        """Every image once, in the random resized crop and flip of pass `number`."""
+    def augmented(
+        self, seed: int, number: int, crop_min: float = 0.08, then: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[Tensor]:
+        """Every image once, in the random resized crop and flip of pass `number`.
+
+        `then` changes a crop f32[C, H, W], tones from 0 to 1, before it is normalised; it draws from torch's global
+        generator, which is seeded for it.
+        """
         config = AugmentConfig(
             crop_min=crop_min, jitter_p=0, gray_p=0, blur_p=(0, 0), solarize_p=(0, 0), saturation=0, hue=0
         )
-        return self._batches(lambda images, at: self._augmented(images, config, generator(seed, 4, number, at)))
+        return self._batches(lambda images, at: self._augmented(images, config, generator(seed, 4, number, at), then))
 
     def normalise(self, x: Tensor) -> Tensor:
         """Tones f32[n, c, H, W] from 0 to 1 in units of the training data's deviation; gray becomes RGB."""
@@ -79,13 +85,24 @@ class Reader:
             x = tv.resize(x, [height, width], antialias=True)
         return self.normalise(x)
 
-    def _augmented(self, images: Tensor, config: AugmentConfig, random: torch.Generator) -> Tensor:
+    def _augmented(
+        self,
+        images: Tensor,
+        config: AugmentConfig,
+        random: torch.Generator,
+        then: Callable[[Tensor], Tensor] | None,
+    ) -> Tensor:
         n, height, width = len(images), *images.shape[-2:]
         views = draw(n, height, width, config, random).to(images.device)
         x = tv.to_dtype(images, torch.float32, scale=True)
         rows = _resize(views.top[:n], views.height[:n], height, self.size[0])
         columns = _resize(views.left[:n], views.width[:n], width, self.size[1], views.flip[:n])
-        return self.normalise(rows.unsqueeze(1) @ x @ columns.unsqueeze(1).mT)
+        x = rows.unsqueeze(1) @ x @ columns.unsqueeze(1).mT
+        if then:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(int(torch.randint(1 << 62, (), generator=random)))
+                x = torch.stack([then(crop) for crop in x])
+        return self.normalise(x)
 
     def _batches(self, transform: Transform) -> Iterator[Tensor]:
         images = self.part.images

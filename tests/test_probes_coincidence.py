@@ -38,6 +38,16 @@ def test_a_coincidence_is_any_point_of_the_interval_in_the_window(
     assert spikes_hit == sum(any(column) for column in zip(*pairs, strict=True))
 
 
+@given(steps, steps, st.integers(1, 40))
+def test_rates_are_those_of_event_analysis(onsets: list[int], dips: list[int], lag: int) -> None:
+    """Its window is 0 <= dip - tau - spike <= delta: with tau 1 and delta L - 1 it is ours, for dips of one step."""
+    oracle = pytest.importorskip("EventAnalysis.src.ECALoop").ECA_business_logic.py_func
+    spikes, by = np.array(onsets, np.int64), np.array(dips, np.int64)
+    precursor, trigger = oracle(by, spikes, lag - 1, 1)
+    ours = coincidences(spikes, by - 1, by, lag)
+    assert ours == (round(precursor * len(dips)), round(trigger * len(onsets)))
+
+
 @given(steps, intervals, st.integers(1, 40))
 def test_surrogates_on_leading_axes_are_counted_one_by_one(
     onsets: list[int], dips: list[tuple[int, int]], lag: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Watch", "watch"]
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -16,10 +16,9 @@ from torch.optim import Optimizer
 from ..traces.errors import TraceExistsError
 from ..traces.writer import TraceWriter
 from .recorder import Recorder
-from .sensors import Sensor, layer_parameters, series_of
+from .sensors import Sensor, series_of
+from .sensors._choice import Layers, choose_layers, choose_sensors
 from .sensors.grad_norm import GradNorm
-
-Layers = Literal["per-parameter"] | Callable[[str], str | None] | Mapping[str, Sequence[str]]
 
 
 def watch(
@@ -28,7 +27,7 @@ def watch(
     path: str | PathLike[str],
     *,
     layers: Layers | None = None,
-    sensors: Sequence[Sensor] = (),
+    sensors: Sequence[Sensor | str] = (),
     config: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     resume_at: int | None = None,
@@ -45,16 +44,24 @@ def watch(
             loss.backward(); optimizer.step(); w.step(loss=loss); optimizer.zero_grad()
 
     **When it looks.** A hook reads the gradients as the optimizer is about to use them: after all backward passes of an
-    accumulated batch, after DDP's averaging, with GradScaler's factor divided out. So it sees **clipped** gradients,
-    which hides the height of a spike: call `w.observe()` between `backward()` (with AMP: `scaler.unscale_`) and the
-    clip, and that is what is recorded. When a GradScaler skips a step that overflowed, the hook isn't called: `w.step`
-    then reads the gradients as they are (Inf, or NaN if `zero_grad` came before). With `optimizer.step(closure)` the
-    gradients of the last evaluation of the closure are read when the step is over. Nothing of the training changes:
+    accumulated batch, after DDP's averaging, with GradScaler's factor divided out. Nothing of the training changes:
     with and without `watch` the weights are the same bits.
+
+    **Its blind spots.**
+
+    - It sees **clipped** gradients, which hides the height of a spike: call `w.observe()` between `backward()` (with
+      AMP: `scaler.unscale_`) and the clip, and that is what is recorded.
+    - When a GradScaler skips a step that overflowed, the hook isn't called: `w.step` then reads the gradients as they
+      are (Inf, or NaN if `zero_grad` came before).
+    - With `optimizer.step(closure)` it reads, after the step, the gradients of the closure's last evaluation;
+      `update_ratio` is then not measured.
+    - Parameters that join the model later are not seen, nor a gradient that never reaches `.grad` (an optimizer that
+      steps inside `backward`).
 
     - `layers`: by default `group_layers`' (patch_embed, blocks.00, …). `"per-parameter"`, a function from a parameter's
       name to its layer (None leaves it out), or `{layer: [parameter names]}` choose others.
-    - `sensors`: more of `probes.sensors`, such as a `FeatureKNN` that the loop feeds.
+    - `sensors`: more of `probes.sensors`, by name (`"update_rms"`) or built by you, such as a `FeatureKNN`. One that
+      wants to be fed is at `w.sensors[name]`: `w.sensors["collapse"].feed(features)`.
     - `config`: kept with the trace.
     - `overwrite` replaces a trace at `path`; `resume_at=s` keeps its rows before step `s` and goes on with `s`, the
       number of optimizer steps that the checkpoint had taken.
@@ -81,10 +88,14 @@ def watch(
     """
     if not enabled:
         return Watch(None, None, None, 0)
-    grouped = _group(model, layers)
+    grouped = choose_layers(model, layers)
     _check(model, optimizer)
     gradients = GradNorm(grouped)
-    every_sensor = (gradients, *sensors)
+    chosen = choose_sensors(sensors, model, optimizer, grouped)
+    every_sensor = (gradients, *chosen.values())
+    for sensor in every_sensor:
+        if hasattr(sensor, "observed"):  # which steps it samples
+            sensor.observed = resume_at or 0  # pyright: ignore[reportAttributeAccessIssue]
     try:
         writer = TraceWriter(
             path,
@@ -98,7 +109,7 @@ def watch(
         error.add_note("watch(..., overwrite=True) replaces it; watch(..., resume_at=STEP) goes on from a checkpoint")
         raise
     recorder = Recorder(writer, every_sensor, flush_steps=flush_steps, flush_seconds=flush_seconds)
-    return Watch(recorder, gradients, optimizer, resume_at or 0)
+    return Watch(recorder, gradients, optimizer, resume_at or 0, chosen)
 
 
 class Watch:
@@ -108,9 +119,15 @@ class Watch:
     """
 
     def __init__(
-        self, recorder: Recorder | None, gradients: GradNorm | None, optimizer: Optimizer | None, first_step: int
+        self,
+        recorder: Recorder | None,
+        gradients: GradNorm | None,
+        optimizer: Optimizer | None,
+        first_step: int,
+        sensors: Mapping[str, Any] | None = None,
     ) -> None:
         self.recorder = recorder  # its `.seconds` is what watching has cost
+        self.sensors = dict(sensors or {})  # those that were asked for, by name
         self.next_step = first_step
         self._gradients, self._optimizer = gradients, optimizer
         # The row at hand: "none", "early" (observe() made it, and the optimizer has yet to step), or "stepped".
@@ -160,6 +177,8 @@ class Watch:
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if _has_closure(args, kwargs):  # before the step there were no gradients yet
             self._at_step()
+        elif self.recorder is not None and self._row == "stepped":
+            self.recorder.after_step()
 
     def _at_step(self) -> None:
         if self._row == "early":
@@ -171,7 +190,10 @@ class Watch:
         if self.recorder is None or self._gradients is None or self._optimizer is None:
             return
         # A fused optimizer unscales inside its kernel: a GradScaler then leaves the factor in the gradients, and here.
-        self._gradients.loss_scale = getattr(self._optimizer, "grad_scale", None)
+        scale = getattr(self._optimizer, "grad_scale", None)
+        for sensor in self.recorder.sensors:
+            if hasattr(sensor, "loss_scale"):
+                sensor.loss_scale = scale  # pyright: ignore[reportAttributeAccessIssue]
         self.recorder.observe(self.next_step, lr=self._optimizer.param_groups[0]["lr"])
         if not self._gradients.measured and not self._warned:
             self._warned = True
@@ -192,28 +214,6 @@ class Watch:
 def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     # torch hands a hook the arguments with the optimizer itself among them.
     return any(callable(value) and not isinstance(value, Optimizer) for value in (*args, kwargs.get("closure")))
-
-
-def _group(model: nn.Module, layers: Layers | None) -> dict[str, list[tuple[str, nn.Parameter]]]:
-    """`{layer: [(name, parameter), ...]}` by the user's choice."""
-    if layers is None:
-        return layer_parameters(model)
-    if isinstance(layers, Mapping):
-        parameters = dict(model.named_parameters(remove_duplicate=False))  # a tied weight by any of its names
-        unknown = [name for names in layers.values() for name in names if name not in parameters]
-        if unknown:
-            raise ValueError(
-                f"layers names {unknown[:5]}, which {type(model).__name__} lacks; its parameters are {list(parameters)}"
-            )
-        return {layer: [(n, parameters[n]) for n in names] for layer, names in layers.items() if names}
-    if isinstance(layers, str) and layers != "per-parameter":
-        raise ValueError(f"layers is {layers!r}; allowed are 'per-parameter', a function and a dict of parameter names")
-    grouped: dict[str, list[tuple[str, nn.Parameter]]] = {}
-    for name, parameter in model.named_parameters():
-        layer = name if isinstance(layers, str) else layers(name)
-        if layer is not None:
-            grouped.setdefault(layer, []).append((name, parameter))
-    return grouped
 
 
 def _check(model: nn.Module, optimizer: Optimizer) -> None:

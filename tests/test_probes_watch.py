@@ -16,9 +16,11 @@ from torch import nn
 
 from foreshock.probes import find_spikes
 from foreshock.probes.sensors.feature_knn import FeatureKNN
+from foreshock.probes.sensors.update_ratio import UpdateRatio
 from foreshock.probes.watch import Watch, watch
 from foreshock.traces import open_trace
 from foreshock.traces.errors import TraceExistsError
+from foreshock.traces.schema import Series
 
 
 def mlp(seed: int = 0) -> nn.Sequential:
@@ -433,3 +435,88 @@ def test_the_example_finds_its_bad_batch(tmp_path, repo_root, monkeypatch, capsy
     printed = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in printed] == ["conv1", "conv2", "head"]
     assert all(line.endswith("at step 300") for line in printed)
+
+
+def test_sensors_by_name_and_built(tmp_path) -> None:
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    sensors = ["update_rms", "update_ratio", UpdateEachStep(model), "collapse"]
+    with watch(model, optimizer, tmp_path / "run", sensors=sensors) as w:
+        assert list(w.sensors) == ["update_rms", "update_ratio", "test_probes_watch", "collapse"]
+        for step in range(12):
+            features = model[0](batch(step))
+            w.sensors["collapse"].feed(features)
+            model[3](features).square().mean().backward()
+            w.observe()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+            w.step()
+            optimizer.zero_grad()
+    trace = open_trace(tmp_path / "run")
+    assert np.isfinite(trace["update_rms"][:, 1:]).all()
+    assert np.isfinite(trace["update_ratio"]).all(0).nonzero()[0].tolist() == [0, 10]
+    assert np.isfinite(trace["effective_rank"]).nonzero()[0].tolist() == [0, 10]
+    assert (trace["each_step"] > 0).all()
+
+
+class UpdateEachStep(UpdateRatio):
+    """A sensor of one's own, with a name of its own."""
+
+    series = (Series("each_step", ("layer", "step")),)
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model, every=1)
+
+    def observe(self) -> dict[str, torch.Tensor]:
+        return {"each_step": super().observe()["update_ratio"]}
+
+    def after_step(self) -> dict[str, torch.Tensor]:
+        return {"each_step": super().after_step()["update_ratio"]}
+
+
+def test_update_ratio_of_a_closure_is_not_measured(tmp_path) -> None:
+    model = mlp()
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
+    with watch(model, optimizer, tmp_path / "run", sensors=["update_ratio"]) as w:
+
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = model(batch(0)).square().mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        w.step()
+    assert np.isnan(open_trace(tmp_path / "run")["update_ratio"]).all()
+
+
+def test_a_resumed_watch_samples_the_same_steps(tmp_path) -> None:
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+
+    def go_on(steps: int, **options) -> None:
+        with watch(model, optimizer, tmp_path / "run", sensors=["weight_norm"], **options) as w:
+            for step in range(steps):
+                model(batch(step)).mean().backward()
+                optimizer.step()
+                w.step()
+
+    go_on(7)
+    go_on(7, resume_at=7)
+    assert np.isfinite(open_trace(tmp_path / "run")["weight_norm"]).all(0).nonzero()[0].tolist() == [0, 10]
+
+
+@pytest.mark.parametrize(
+    ("sensors", "says"),
+    [
+        (["update_rsm"], "unknown sensor 'update_rsm'; the known ones are"),
+        (["feature_knn"], "needs more than a model: build a FeatureKNN"),
+        (["memory", "memory"], "give each once"),
+        (["grad_norm"], "leave out grad_norm"),
+    ],
+)
+def test_sensors_that_cannot_be(tmp_path, sensors: list[str], says: str) -> None:
+    model = mlp()
+    with pytest.raises(ValueError, match=says):
+        watch(model, torch.optim.AdamW(model.parameters()), tmp_path / "run", sensors=sensors)
+    assert not (tmp_path / "run").exists()

@@ -6,9 +6,10 @@ __all__ = ["GradNorm"]
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -17,7 +18,8 @@ from . import layer_parameters
 
 LOW_PRECISION = (torch.float16, torch.bfloat16)
 MAX_PLANS = 64  # sets of present gradients that are remembered (layers that are skipped at random make many)
-Kind = tuple[torch.device, torch.dtype]
+Shards = tuple[Any, tuple[int, ...]] | None  # mesh of processes, and its axes over which a tensor is split
+Kind = tuple[torch.device, torch.dtype, Shards]
 
 
 class GradNorm:
@@ -37,9 +39,13 @@ class GradNorm:
     - On a CPU torch sums one float32 tensor's squares in order: with 1e8 elements in *one* tensor its norm is 2 % off
       (1e7: 3e-6).
 
+    - Sharded gradients (DTensor, as of FSDP2): every process measures its shards and the squares are summed over those
+      that hold the others, one exchange a step in which all of them have to take part. So every process has the norm of
+      the whole gradient.
+
     `loss_scale` (a number or a tensor) divides the result, for gradients that are still multiplied by a GradScaler.
 
-    Raises ValueError for an empty mapping, and for sharded gradients (DTensor), whose local part is not the gradient.
+    Raises ValueError for an empty mapping, and for a DTensor whose parts have yet to be summed up (Partial).
 
     >>> model = nn.Linear(2, 1, bias=False)
     >>> model.weight.grad = torch.tensor([[3.0, 4.0]])
@@ -76,28 +82,27 @@ class GradNorm:
     @property
     def measured(self) -> int:
         """How many parameters had a gradient at the last `observe()`; a host number, free to ask."""
-        return sum(len(group) for group, _ in self._plan.groups)
+        return sum(len(group) for _, group, _ in self._plan.groups)
 
     @torch.no_grad()
     def observe(self) -> dict[str, Tensor]:
         """`{"grad_norm": f32[L], "grad_norm_total": f32[]}` of the gradients as they are now."""
         grads = [p.grad if p.requires_grad else None for p in self._parameters]
-        kinds = tuple(None if g is None else (g.device, g.dtype) for g in grads)
+        kinds = tuple(None if g is None else (g.device, g.dtype, _shards(g)) for g in grads)
         if kinds not in self._plans:
-            _refuse_sharded(grads)
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()
             self._plans[kinds] = _Plan(kinds, self._owner, len(self.layers))
         plan = self._plan = self._plans[kinds]
         squares = plan.start  # 0 where a layer is measured, NaN where not
-        for members, owners in plan.groups:
+        for shards, members, owners in plan.groups:
             # A sparse embedding gradient repeats rows: they must be added up before they are squared.
-            tensors = [_dense(cast(Tensor, grads[i])) for i in members]
+            tensors = [_own_part(cast(Tensor, grads[i])) for i in members]
             wider = torch.float32 if tensors[0].dtype in LOW_PRECISION else None
             # The one-pass kernel behind clip_grad_norm_; it has no public name.
             norms = torch.stack(torch._foreach_norm(tensors, 2, wider))  # pyright: ignore[reportPrivateImportUsage]
             norms = norms.to(squares.device, squares.dtype).nan_to_num(nan=math.inf, posinf=math.inf)
-            squares = squares.index_add(0, owners, norms.square())
+            squares = squares + _over_shards(plan.zeros.index_add(0, owners, norms.square()), shards)
         total = squares.nansum() if plan.groups else squares.new_full((), math.nan)
         result = torch.cat([squares, total[None]]).sqrt()
         if self.loss_scale is not None:
@@ -107,29 +112,47 @@ class GradNorm:
 
 
 class _Plan:
-    """Which gradients there are, by device and dtype; kept for the next step, since its indices are copied over."""
+    """Which gradients there are, by device, dtype and sharding; kept for later steps, since its indices are copied."""
 
     def __init__(self, kinds: tuple[Kind | None, ...], owner: Sequence[int], n_layers: int) -> None:
         present = [kind for kind in kinds if kind is not None]
         home = present[0][0] if present else torch.device("cpu")
         wide = torch.float32 if home.type == "mps" else torch.float64  # MPS has no float64
-        self.dtype = torch.float64 if any(dtype == torch.float64 for _, dtype in present) else torch.float32
-        self.groups: list[tuple[list[int], Tensor]] = []
+        self.dtype = torch.float64 if any(dtype == torch.float64 for _, dtype, _ in present) else torch.float32
+        self.groups: list[tuple[Shards, list[int], Tensor]] = []
         for kind in dict.fromkeys(present):
             members = [i for i, k in enumerate(kinds) if k == kind]
-            self.groups.append((members, torch.tensor([owner[i] for i in members], device=home)))
+            self.groups.append((kind[2], members, torch.tensor([owner[i] for i in members], device=home)))
         measured = {owner[i] for i, kind in enumerate(kinds) if kind is not None}
         start = [0.0 if layer in measured else math.nan for layer in range(n_layers)]
         self.start = torch.tensor(start, dtype=wide, device=home)
+        self.zeros = torch.zeros_like(self.start)
 
 
-def _dense(grad: Tensor) -> Tensor:
+def _own_part(grad: Tensor) -> Tensor:
+    if hasattr(grad, "to_local"):
+        return grad.to_local()  # pyright: ignore[reportAttributeAccessIssue]
     return grad.coalesce().values() if grad.layout is torch.sparse_coo else grad
 
 
-def _refuse_sharded(grads: Sequence[Tensor | None]) -> None:
-    if any(hasattr(grad, "to_local") for grad in grads):
+def _shards(grad: Tensor) -> Shards:
+    """Over which processes a gradient is split; None for one that is whole here."""
+    placements = getattr(grad, "placements", None)
+    if placements is None:
+        return None
+    if any(placement.is_partial() for placement in placements):
         raise ValueError(
-            "got sharded gradients (DTensor), of which this process holds a part; allowed are whole gradients "
-            "(one process, DDP): pass norms that you reduced yourself to Recorder.observe"
+            "got a gradient whose parts have yet to be summed up over the processes (a Partial DTensor): call "
+            "grad.redistribute() or full_tensor() before it is measured"
         )
+    axes = tuple(axis for axis, placement in enumerate(placements) if placement.is_shard())
+    return (grad.device_mesh, axes) if axes else None  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _over_shards(squares: Tensor, shards: Shards) -> Tensor:
+    """The sum over the processes that hold the other parts."""
+    if shards is not None:
+        mesh, axes = shards
+        for axis in axes:
+            dist.all_reduce(squares, group=mesh.get_group(axis))
+    return squares

@@ -89,7 +89,12 @@ def _scripts(app: Dash) -> None:
     def data(*names: str) -> list[Input]:
         return [Input(name, "data") for name in names]
 
-    on(js("compose"), Output(charts, "figure"), *data("push", "focus", "zoom", "scheme"), State("schemes", "data"))
+    on(
+        js("compose"),
+        Output(charts, "figure"),
+        *data("push", "focus", "evidence", "zoom", "scheme"),
+        State("schemes", "data"),
+    )
     places = [Output("run", "value"), Output("event", "data"), Output("view", "data"), Output("layers", "value")]
     on(js("arrive"), *places, Output("scale", "value"), Input("url", "search"), *data("run"))
     on(js("choose"), Output("want", "data"), *value("run", "layers", "scale"), *data("view"))
@@ -99,6 +104,7 @@ def _scripts(app: Dash) -> None:
     on(js("tick"), Output("link", "children"), Input("clock", "n_intervals"))
     held = State("runs-grid", "rowData")
     on(js("wantRuns"), Output("want-runs", "data"), *data("view"), Input("clock", "n_intervals"), held)
+    on(js("wantEvidence"), Output("want-evidence", "data"), *data("view", "push"), *value("run", "lag-layer"))
     on(js("wantSettings"), Output("want-settings", "data"), *data("view", "push"), *value("run"))
     later(
         js("search"),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["card", "data", "hidden", "labelled", "panel_card", "tables"]
+__all__ = ["card", "data", "hidden", "labelled", "panel_card", "tables", "tell"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dash import dcc, html
+from dash import dcc, html, set_props
 
 from .panels import Panel
-from .view import Table
+from .view import Drawn, Table
 
 _CONFIG: Any = {
     "displaylogo": False,
@@ -71,6 +71,14 @@ def _downloads(name: str, title: str) -> html.Details:
         [html.Summary("Save", **labelled(f"Save {title}")), html.Div(buttons, className="fs-save-menu")],
         className="fs-save",
     )
+
+
+def tell(drawn: Mapping[str, Drawn]) -> None:
+    """Send the words and tables of panels to the browser."""
+    for name, part in drawn.items():
+        set_props({"type": "words", "name": name}, {"children": part.words})
+        if part.tables:
+            set_props({"type": "tables", "name": name}, {"children": tables(part.tables)})
 
 
 def tables(drawn: Sequence[Table]) -> list[html.Div]:

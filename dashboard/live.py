@@ -10,18 +10,18 @@ __all__ = ["STATES", "answer", "run_options", "stream"]
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dash import Dash, Input, Output, State, ctx, no_update, set_props
 
 from ..traces.errors import TraceError
 from .asked import Asked
-from .cards import tables
+from .cards import tell
 from .follow import REFRESH_S, Follower, Runs, Snapshot
 from .panels import panel, panels_in
 from .pushes import Message, best_spike, close_up, update
-from .view import Drawn, View, look
+from .view import View, look
 from .words import about_event
 
 PUSH_S = 0.5  # between two looks at the disk for one browser
@@ -80,7 +80,7 @@ def answer(app: Dash, runs: Runs) -> None:
         set_props(
             "event-told", {"children": about_event(view.event) if view.event else "No spikes and no dips so far."}
         )
-        _tell(drawn)
+        tell(drawn)
         return {"run": asked.run, "figures": {name: part.figure for name, part in drawn.items() if part.figure}}
 
     @app.callback(
@@ -178,15 +178,7 @@ def _deliver(snapshot: Snapshot, message: Message | None) -> None:
     set_props("charts", {"hidden": False})
     if message.announcement:
         set_props("announce", {"children": message.announcement})
-    _tell({name: part for name, part in (message.drawn or {}).items() if name != "neighbourhood"})
-
-
-def _tell(drawn: Mapping[str, Drawn]) -> None:
-    """Send the words and tables of panels."""
-    for name, part in drawn.items():
-        set_props({"type": "words", "name": name}, {"children": part.words})
-        if part.tables:
-            set_props({"type": "tables", "name": name}, {"children": tables(part.tables)})
+    tell({name: part for name, part in (message.drawn or {}).items() if name != "neighbourhood"})
 
 
 def _state(snapshot: Snapshot, counts: str = "") -> None:

@@ -13,12 +13,16 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from ..probes.dips import find_dips
+from ..probes.precursors import precursors
+from ..probes.sessions import session
 from ..probes.spikes import Spike, find_spikes
 from ..traces.reader import Trace
+from .evidence import Evidence, evidence_of
 from .figures import extent
 from .panels import panels, panels_in
 from .theme import SCHEMES
 from .view import Drawn, Episode, Table, View, key_of, look
+from .views.precursors import verdict
 from .views.settings import tables_of
 from .words import about_event, about_spike, counts, headline
 
@@ -50,6 +54,9 @@ def _document(trace: Trace, view: View) -> str:
     drawn = {name: panel.draw(view) for name, panel in panels_in("main", "side").items()}
     close_ups = {key_of(spike): _close_up(trace, view, spike) for spike in _worth(view)}
     drawn |= next(iter(close_ups.values()), _close_up(trace, view, None))
+    evidence = _evidence(trace, view)
+    if evidence is not None:
+        drawn |= {name: panel.draw(evidence) for name, panel in panels_in("precursors").items()}
     data = {
         "schemes": SCHEMES,
         "extent": extent(view),
@@ -70,6 +77,8 @@ def _document(trace: Trace, view: View) -> str:
         "side": _chooser(view) + cards("side"),
         "event": "".join(_card(name, drawn[name]) for name, panel in panels_in("event").items() if panel.HEIGHT),
         "onsets": "".join(_card(name, drawn[name]) for name, panel in panels_in("event").items() if not panel.HEIGHT),
+        "verdict": escape(verdict(evidence) if evidence else "Not testable: no steps beyond the warm-up."),
+        "precursors": cards("precursors") if evidence else "",
         "about": _about(trace),
         "data": _script_safe(json.dumps(data, allow_nan=False, separators=(",", ":"))),
         "plotly": get_plotlyjs(),
@@ -103,6 +112,14 @@ def _close_up(trace: Trace, view: View, spike: Spike | None) -> dict[str, Drawn]
     part = panels()["neighbourhood"].draw(near)
     words = part.words if near.event is None else about_event(near.event)
     return {**drawn, "neighbourhood": Drawn(part.figure, part.tables, words)}
+
+
+def _evidence(trace: Trace, view: View) -> Evidence | None:
+    try:
+        found = session(view.spikes, view.dips, trace, trace.layers, None)
+        return evidence_of(view.run, trace, precursors(view.spikes, view.dips, trace), found)
+    except ValueError:  # no steps beyond the warm-up: the report says so
+        return None
 
 
 def _detail(trace: Trace, view: View) -> str:
@@ -191,6 +208,8 @@ document.documentElement.dataset.mantineColorScheme = dark.matches ? "dark" : "l
 <div class="fs-grid"><div class="fs-column fs-main">{main}</div><div class="fs-column">{side}</div></div>
 <h2 class="fs-headline fs-part">The event close up</h2>
 <div class="fs-grid"><div class="fs-column">{event}</div><div class="fs-column">{onsets}</div></div>
+<h2 class="fs-headline fs-part">Do spikes precede dips? {verdict}</h2>
+<div class="fs-grid fs-halves">{precursors}</div>
 <div class="fs-part">{about}</div></main>
 <script type="application/json" id="data">{data}</script>
 <script>{plotly}</script><script>{own}</script>

@@ -162,13 +162,13 @@ def test_from_the_list_to_a_spike_and_back(browser: Any, root: Path) -> None:
         press(browser, "e")
         wait_for(lambda: " rose " in text(browser, "#event-told"), "the event is told in full")
         wait_for(lambda: text(browser, "#card-event_onsets caption") == "Onsets", "and its onsets")
-        press(browser, "4")
-        wait_for(
-            lambda: "settings, 0 events" in text(browser, ".fs-view-settings .fs-detail"), "config and log are shown"
-        )
+        browser.execute_script("window.foreshock.go('precursors')")
+        wait_for(lambda: "at least 5 are needed" in text(browser, "#precursors-told"), "why it is not testable")
+        browser.execute_script("window.foreshock.go('settings')")
+        wait_for(lambda: "0 events" in text(browser, "#settings-told"), "config and log are shown")
         assert "view=settings" in browser.current_url
         browser.back()
-        wait_for(lambda: text(browser, ".fs-view-event:not([hidden])"), "Back works")
+        wait_for(lambda: text(browser, ".fs-view-precursors:not([hidden])"), "Back works")
 
         browser.get("about:blank")
         browser.get(link)

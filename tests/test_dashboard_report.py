@@ -33,7 +33,7 @@ def test_it_holds_everything_itself(report: Path) -> None:
     for panel in panels().values():
         assert f"<h2>{panel.TITLE}</h2>" in text
     assert "patch_embed rose 6.7× at step 1,011" in text
-    assert text.count("<caption>") == 4  # spikes, dips, onsets, facts
+    assert text.count("<caption>") == 5  # spikes, dips, onsets, rates, facts
     assert report.stat().st_size < 8_000_000
 
 

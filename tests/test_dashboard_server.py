@@ -171,6 +171,28 @@ def test_malformed_requests_are_refused_in_a_sentence(client: TestClient, body: 
     assert len(answer.text) < 120
 
 
+@pytest.mark.parametrize(
+    "value",
+    [None, 7, {"run": "demo"}, {"run": "demo", "layer": 5}, {"run": "demo", "layer": "nothing"}, {"run": "../x"}],
+)
+@pytest.mark.parametrize("store", ["want-evidence", "want-settings", "want-runs"])
+def test_the_views_answer_anything(client: TestClient, store: str, value: object) -> None:
+    listed = client.get("/_dash-dependencies").json()
+    found = next(item for item in listed if item["inputs"][0]["id"] == store and not item["clientside_function"])
+    names = [part for part in found["output"].strip(".").split("...") if part]
+    outputs = [dict(zip(("id", "property"), name.rsplit(".", 1), strict=True)) for name in names]
+    body = {
+        "output": found["output"],
+        "outputs": outputs if len(outputs) > 1 else outputs[0],
+        "inputs": [{"id": store, "property": "data", "value": value}],
+        "state": [{**state, "value": None} for state in found["state"]],
+        "changedPropIds": [f"{store}.data"],
+    }
+    answer = client.post("/_dash-update-component", json=body)
+    assert answer.status_code in (200, 204), answer.text
+    assert "could not draw" not in answer.text
+
+
 def test_nothing_comes_from_elsewhere(client: TestClient) -> None:
     page = client.get("/")
     assert re.findall(r'(?:src|href)="(?:https?:)?//', page.text) == []

@@ -195,7 +195,7 @@
   // ---- what Dash calls ----
 
   const callbacks = {
-    compose(push, focus, zoom, _scheme, schemes) {
+    compose(push, focus, evidence, zoom, _scheme, schemes) {
       if (changed("push") && push) {
         if (push.via === "socket") kept.heard = Date.now();
         kept.waiting.push(push);
@@ -205,7 +205,10 @@
       if (!dragging()) {
         for (const item of kept.waiting.splice(0)) steps = take(item) || steps;
       }
-      const fresh = changed("focus") && focus && focus.run === kept.run ? focus.figures : {};
+      const fresh = {};
+      for (const [name, sent] of Object.entries({ focus, evidence })) {
+        if (changed(name) && sent && sent.run === kept.run) Object.assign(fresh, sent.figures);
+      }
       Object.assign(kept.raw, fresh);
       const range = kept.zoom || kept.extent;
       if (steps) fs.brush(kept, schemes[scheme()]);
@@ -310,6 +313,16 @@
       if (!changed("view") && Date.now() - kept.askedRuns < (pending ? 1500 : 5000)) return same();
       kept.askedRuns = Date.now();
       return { nonce: Math.random() };
+    },
+
+    wantEvidence(view, push, run, layer) {
+      if (view !== "precursors" || !run) return same();
+      const cursor = (push && push.cursor) || {}, live = push && push.state === "running";
+      const key = [run, layer || "", cursor.epoch, cursor.events, live ? "" : cursor.rows].join("|");
+      const again = live && kept.evidenceOf && Date.now() - kept.askedEvidence < 30000 && kept.evidenceRun === run + layer;
+      if (key === kept.evidenceOf || again) return same();
+      Object.assign(kept, { evidenceOf: key, askedEvidence: Date.now(), evidenceRun: run + layer });
+      return { run, layer, nonce: Math.random() };
     },
 
     wantSettings(view, push, run) {

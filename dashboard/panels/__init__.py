@@ -16,6 +16,7 @@ given depends on the place:
     "main"         the run's view, along the shared step axis      a `View`
     "side"         the run's view, beside the charts               a `View`
     "event"        the event's view, steps since its onset         a `View` with its `event`
+    "precursors"   the precursor view, each with axes of its own   an `Evidence`
 """
 
 from __future__ import annotations

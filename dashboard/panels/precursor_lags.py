@@ -1,0 +1,41 @@
+"""How many steps after a spike the next dip begins, against what chance gives: a histogram of lags."""
+
+from __future__ import annotations
+
+from ..evidence import LAG_BIN, Evidence
+from ..evidence_axis import blank, chance_band, evidence_layout
+from ..view import Drawn
+
+TITLE = "Steps from a spike to the next dip"
+HELP = "Bars: spikes of the layer. Line and band: dips shifted inside blocks, their mean and middle 95 %."
+ORDER = 210
+PLACE = "precursors"
+HEIGHT = 300
+
+
+def draw(evidence: Evidence) -> Drawn:
+    """The histogram with the band of the surrogates."""
+    found = evidence.lags
+    if found is None:
+        return blank("Without spikes of this layer and dips there are no lags.")
+    bars = {
+        "type": "bar",
+        "name": "spikes",
+        "x": found.at.tolist(),
+        "y": found.seen.tolist(),
+        "width": [LAG_BIN * 0.86] * len(found.at),
+        "marker": {"color": "$first"},
+        "opacity": 0.85,
+        "hovertemplate": "%{y} spikes, about %{x:.0f} steps before a dip<extra></extra>",
+    }
+    layout = evidence_layout(
+        "steps to the next dip", {"title": {"text": "spikes", "standoff": 8}, "rangemode": "tozero"}
+    )
+    low, high, mean = chance_band(found, "by chance")
+    most = int(found.seen.argmax())
+    words = (
+        f"{int(found.seen.sum())} of {found.events} spikes have a dip in the 128 steps after; most often "
+        f"{found.at[most] - LAG_BIN / 2:.0f} to {found.at[most] + LAG_BIN / 2:.0f} steps later "
+        f"({int(found.seen[most])}, by chance {found.expected[most]:.1f})."
+    )
+    return Drawn({"data": [low, high, bars, mean], "layout": layout}, words=words)

@@ -1,0 +1,100 @@
+"""Do spikes precede dips more than chance? The report of `foreshock.probes.precursors`, layer by layer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, html, no_update, set_props
+
+from ..asked import Asked
+from ..cards import labelled, panel_card, tell
+from ..evidence import Evidence, Evidences
+from ..follow import Runs
+from ..panels import panels_in
+
+TITLE = "Precursors"
+ORDER = 40
+
+
+def layout() -> list[Any]:
+    """The verdict, the choice of the layer, and four panels."""
+    picker = dmc.Select(
+        id="lag-layer",
+        data=[],
+        searchable=True,
+        clearable=True,
+        size="xs",
+        placeholder="Layer: the most telling",
+        className="fs-search",
+        nothingFoundMessage="No such layer",
+        attributes={"input": labelled("Layer whose spikes are tested")},
+    )
+    heading = [
+        html.H1("Testing…", id="precursors-told", className="fs-headline"),
+        html.P(id="precursors-facts", className="fs-detail"),
+    ]
+    cards = [panel_card(name, panel) for name, panel in panels_in("precursors").items()]
+    return [
+        html.Section(heading, className="fs-summary", **labelled("Summary")),
+        html.Div([picker], className="fs-toolbar"),
+        html.Div(cards, className="fs-grid fs-halves"),
+        html.P(id="precursors-notes", className="fs-note"),
+    ]
+
+
+def register(app: Dash, runs: Runs) -> None:
+    """The report of the chosen run, off the event loop, kept while neither run nor layer changes."""
+    kept = Evidences()
+
+    @app.callback(Output("evidence", "data"), Input("want-evidence", "data"), prevent_initial_call=True)
+    async def fill(wanted: object) -> Any:
+        asked = Asked(wanted)
+        follower = await asyncio.to_thread(runs.follower, asked.run)
+        snapshot = await asyncio.to_thread(follower.snapshot) if follower is not None else None
+        if snapshot is None or snapshot.trace is None:
+            set_props("precursors-told", {"children": "Choose a run." if snapshot is None else snapshot.message})
+            return no_update
+        if snapshot.searched < 1:
+            set_props("precursors-told", {"children": f"Looking for spikes: {snapshot.searched:.0%} of the run read."})
+            return no_update
+        try:
+            evidence = await asyncio.to_thread(kept.of, snapshot, asked.layer)
+        except ValueError as error:  # no steps beyond the warm-up, or a run that cannot be read
+            set_props("precursors-told", {"children": f"Not testable: {error}"})
+            return no_update
+        drawn = {name: panel.draw(evidence) for name, panel in panels_in("precursors").items()}
+        tell(drawn)
+        set_props("precursors-told", {"children": verdict(evidence)})
+        set_props("precursors-facts", {"children": facts(evidence)})
+        set_props(
+            "precursors-notes",
+            {"children": " ".join(f"{note[:1].upper()}{note[1:]}." for note in evidence.report.notes)},
+        )
+        set_props("lag-layer", {"data": list(evidence.layers)})
+        return {"run": asked.run, "figures": {name: part.figure for name, part in drawn.items() if part.figure}}
+
+
+def verdict(evidence: Evidence) -> str:
+    """The report's sentence, as a sentence.
+
+    It says "not testable", and why, where there is too little to test.
+    """
+    return _sentence(evidence.report.verdict)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def facts(evidence: Evidence) -> str:
+    """What went in, and that precedence is not cause."""
+    report = evidence.report
+    spikes = sum(report.spikes.values())
+    dips = f"{report.dips} {'dip' if report.dips == 1 else 'dips'}"
+    text = f"{spikes} spikes, {dips} in {report.steps:,} steps beyond the warm-up. Shown: {evidence.layer or 'none'}."
+    if report.lead is not None and report.lead.events:
+        text += f" Lead time {report.lead.median:g} steps [{report.lead.low:g}, {report.lead.high:g}]."
+    tested = " Corrected for all layers and lags. What precedes need not cause." if report.testable else ""
+    return text + tested

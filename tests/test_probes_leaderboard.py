@@ -78,8 +78,8 @@ def sorted_(found: Leaderboard) -> list:
 
 
 def test_signals_that_know_nothing_are_seldom_called_precursors() -> None:
-    smallest = [min(signal.p for signal in board(seed, caused=0, surrogates=99).signals) for seed in range(40)]
-    assert sum(p <= 0.05 for p in smallest) <= 6  # 2 expected; more than 6 has p < .01
+    smallest = [min(signal.p for signal in board(seed, caused=0, surrogates=99).signals) for seed in range(24)]
+    assert sum(p <= 0.05 for p in smallest) <= 4  # 1.2 expected; more than 4 has p < .01
 
 
 def test_few_dips_and_short_runs_are_ranked_but_not_tested() -> None:

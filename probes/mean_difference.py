@@ -71,7 +71,7 @@ def _welch(a: np.ndarray, b: np.ndarray, confidence: float) -> tuple[float, floa
     square = square_a + square_b
     if not square:  # seeds that agree to the last digit: any difference is certain
         return difference, difference, float(not difference)
-    degrees = square**2 / (square_a**2 / (len(a) - 1) + square_b**2 / (len(b) - 1))
+    degrees = 1 / ((square_a / square) ** 2 / (len(a) - 1) + (square_b / square) ** 2 / (len(b) - 1))
     reach = t_quantile(0.5 + confidence / 2, degrees) * math.sqrt(square)
     p = beta_cdf(degrees / (degrees + difference**2 / square), degrees / 2, 0.5)
     return difference - reach, difference + reach, p

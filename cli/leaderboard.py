@@ -68,17 +68,22 @@ def main(argv: Sequence[str]) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from ..probes.leaderboard_report import cells
+    from ..probes.lead_time import in_words
 
     console = Console()
     console.print(str(board), highlight=False, markup=False)
     table = Table(title=f"The first {MOST_ROWS}; all with --json", title_justify="left", header_style="bold")
     table.add_column("signal", no_wrap=True)
-    for heading in ("beyond", "warned", "95 %", "chance", "lead", "skill", "false", "p"):
+    for heading in ("warned", "by chance", "steps ahead", "skill", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
     for signal in board.signals[:MOST_ROWS]:
-        name, *rest = cells(signal)
-        table.add_row(escape(name), *rest)
+        numbers = (signal.expected * signal.warned.trials, signal.skill, signal.p)
+        chance, skill, p = (
+            "–" if value is None or value != value else f"{value:.{places}f}"
+            for value, places in zip(numbers, (1, 2, 3), strict=True)
+        )
+        warned = f"{signal.warned.hits} of {signal.warned.trials}"
+        table.add_row(escape(signal.name), warned, chance, in_words(signal.lead), skill, p)
     if board.signals:
         console.print(table)
     return 0

@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
 
     console = Console()
     console.print(str(report), highlight=False, markup=False)
-    if report.rows:
+    if any(report.spikes.values()):
         console.print(best_rows(report))
     return 0
 
@@ -86,17 +86,16 @@ def best_rows(report: "PrecursorReport") -> "Table":
 
     table = Table(title="Each layer at its best lag; all lags with --json", title_justify="left", header_style="bold")
     table.add_column("layer", no_wrap=True)
-    for heading in ("lag", "spikes", "warned", "95 %", "by chance", "false", "p"):
+    for heading in ("lag", "spikes", "warned", "by chance", "false", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
     for layer in [name for name, spikes in report.spikes.items() if spikes]:
         rows = [row for row in report.rows if row.layer == layer]
-        row = min(rows, key=lambda row: (1.0 if row.p is None else row.p, -row.precursor.hits, row.lag))
+        row = min(rows, key=lambda row: (2.0 if row.p is None else row.p, -row.precursor.hits, row.lag))
         table.add_row(
             escape(layer),
             str(row.lag),
             str(report.spikes[layer]),
             f"{row.precursor.hits} of {row.precursor.trials}",
-            f"{row.precursor.low:.2f}–{row.precursor.high:.2f}",
             "–" if row.p is None else f"{row.expected * row.precursor.trials:.1f}",
             f"{row.false_alarms:.1f}",
             "–" if row.p is None else f"{row.p:.3f}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LeadTime", "bootstrap_median", "lead_time"]
+__all__ = ["LeadTime", "bootstrap_median", "in_words", "lead_time"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,17 @@ class LeadTime:
     high: float
     earliest: float
     chance: float
+
+
+def in_words(lead: LeadTime) -> str:
+    """The median with its interval, which a single event doesn't have.
+
+    >>> in_words(LeadTime(3, 12.0, 10.0, 15.0, 11.0, 8.0)), in_words(LeadTime(0, math.nan, -1.0, 1.0, math.nan, 8.0))
+    ('12 [10, 15]', '–')
+    """
+    if not lead.events:
+        return "–"
+    return f"{lead.median:g}" if lead.events == 1 else f"{lead.median:g} [{lead.low:g}, {lead.high:g}]"
 
 
 def lead_time(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .coincidence import Rate
-from .lead_time import LeadTime
+from .lead_time import LeadTime, in_words
 from .records import html_table, plain
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Leaderboard:
         best = self.signals[0]
         seen = f"{best.name} warns of {best.warned.hits} of {self.dips} dips"
         if best.lead.events:
-            seen += f", {best.lead.median:g} steps ahead [{best.lead.low:g}, {best.lead.high:g}]"
+            seen += f", {in_words(best.lead)} steps ahead"
         seen += f", at {self.false_alarms:g} false alarms per 10,000 steps"
         if best.p is None:
             return f"not testable: {self.reason}; seen: {seen}"
@@ -140,14 +140,13 @@ class Leaderboard:
 
 def cells(signal: Signal) -> list[str]:
     """The signal as a row of text."""
-    lead = signal.lead
     return [
         signal.name,
         f"{signal.threshold:.1f}",
         f"{signal.warned.hits}/{signal.warned.trials}",
         f"{signal.warned.low:.2f}–{signal.warned.high:.2f}",
         "–" if math.isnan(signal.expected) else f"{signal.expected:.2f}",
-        f"{lead.median:g} [{lead.low:g}, {lead.high:g}]" if lead.events else "–",
+        in_words(signal.lead),
         "–" if math.isnan(signal.skill) else f"{signal.skill:.2f}",
         f"{signal.false_alarms:.1f}",
         "–" if signal.p is None else f"{signal.p:.3f}",

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .coincidence import Rate
-from .lead_time import LeadTime
+from .lead_time import LeadTime, in_words
 from .molchan import Molchan
 from .precursor_controls import Controls
 from .records import html_table, plain
@@ -154,7 +154,7 @@ class PrecursorReport:
             f"trigger rate {_share(best.trigger)}, {best.false_alarms:.1f} false alarms per 10,000 steps"
         )
         if lead.events:
-            facts.append(f"lead time {lead.median:g} steps [{lead.low:g}, {lead.high:g}], by chance {lead.chance:g}")
+            facts.append(f"lead time {in_words(lead)} steps, by chance {lead.chance:g}")
         curve = self.molchan[best.layer]
         facts.append(f"Molchan area skill {curve.skill:.2f}, by chance {curve.chance:.2f}")
         p = "not testable" if controls.reverse_p is None else f"p = {controls.reverse_p:.2g}"

@@ -60,7 +60,7 @@ def test_the_signal_that_warns_is_first_with_its_lead() -> None:
     assert best.p is not None
     assert best.p <= 0.01
     assert best.skill > 0.8
-    assert f"grad_norm/blocks.00 warns of {best.warned.hits} of 8 dips, 12 steps ahead" in found.verdict
+    assert f"grad_norm/blocks.00 warns of {best.warned.hits} of 8 dips, 12 [12, " in found.verdict
     assert {signal.name for signal in found.signals} == {"loss", *(f"grad_norm/blocks.0{k}" for k in range(3))}
 
 

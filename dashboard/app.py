@@ -13,6 +13,7 @@ import uvicorn
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, set_props
 from fastapi import FastAPI
 
+from ..traces.places import is_url, location_of
 from .follow import Runs
 from .guard import Guard, Tidy, allowed_hosts
 from .page import page
@@ -61,7 +62,7 @@ def serve(root: str | Path, host: str = "127.0.0.1", port: int = 8050) -> None:
     that cannot be.
     """
     parent = Path(root).absolute().parent
-    if not parent.is_dir():
+    if not (is_url(location_of(root)) or parent.is_dir()):
         raise ValueError(f"{root} cannot hold runs, since {parent} is not a folder: check the path.")
     if not 0 < port < 65536:
         raise ValueError(f"port {port} is out of range: give one from 1 to 65535, such as the default 8050.")

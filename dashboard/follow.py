@@ -145,8 +145,7 @@ class Runs:
         """Every run, newest first; looks at the disk at most every `LISTING_S`."""
         with self._lock:
             if time.monotonic() - self._listed_at >= LISTING_S:
-                found = find_runs(self.root) if self.root.is_dir() else []
-                self._listed = {self._name(path): path for path in found}
+                self._listed = {self._name(path): path for path in find_runs(self.root)}
                 self._listed_at = time.monotonic()
             return list(self._listed)
 

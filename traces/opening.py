@@ -103,7 +103,7 @@ def resume(
     snapshot = Snapshot(path)
     record = snapshot.record
     _check_same("layers", record.layers, layers, path)
-    _check_same("series", record.series, [s.name for s in series if s.per_layer], path)
+    _check_same("series", sorted(record.series), sorted(s.name for s in series if s.per_layer), path)
     steps = snapshot.read("step", 0, record.rows)
     rows = int(np.searchsorted(steps, step))
     stored = [Series(name, ("layer", "step"), record.documents[name]["data_type"]) for name in record.series]

@@ -51,6 +51,27 @@ class UrlPlace:
         except FileNotFoundError:
             return None
 
+    def get_all(self, keys: list[str]) -> dict[str, bytes]:
+        """Read objects, several at a time; those that aren't there are left out."""
+        if not keys:
+            return {}
+        found = self._call("cat", [self._at(key) for key in keys], on_error="return")
+        named = {path.removeprefix(self._base).lstrip("/"): data for path, data in found.items()}
+        for data in named.values():
+            if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
+                raise OSError(f"{self.location}: {type(data).__name__}: {data}") from data
+        return {key: data for key, data in named.items() if isinstance(data, bytes)}
+
+    def folders(self, prefix: str) -> list[str]:
+        """The folders right below a prefix, each with a slash behind it."""
+        try:
+            self._call("invalidate_cache")
+            entries = self._call("ls", self._at(prefix), detail=True)
+        except FileNotFoundError:
+            return []
+        names = [entry["name"].rstrip("/") for entry in entries if entry["type"] == "directory"]
+        return [name.removeprefix(self._base).lstrip("/") + "/" for name in names]
+
     def check_free(self) -> str | None:
         """Whether it holds a store of another kind."""
         if any(self.get(name) is not None for name in (".zgroup", ".zarray")):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..traces.places import place_of
 from .batches import steps_per_epoch
 from .checkpoint import CheckpointError, Checkpoints, differences
 from .config import TrainConfig
@@ -181,7 +182,7 @@ def _check_same_file(saved: _Saved, processes: Processes) -> None:
 def _trace(run: Run, state: Mapping[str, Any] | None) -> None:
     from .tracing import Tracing
 
-    there = (Path(run.config.trace or "") / "zarr.json").exists()
+    there = run.config.trace is not None and place_of(run.config.trace).get("zarr.json") is not None
     resume_at = run.start if state is not None and there else None
     run.tracing = Tracing(run.config, run.gradients, run.data, run.schedules, run.device, run.processes, resume_at)
     if state is not None:

@@ -83,11 +83,20 @@ class OnsetOrder:
             return f"later layers rise first: {self._seen()} (p = {self.p_reverse:.2g})"
         return f"no evidence of an order: {self._seen()} (p = {self.p:.2g})"
 
+    @property
+    def leaders(self) -> tuple[tuple[str, ...], ...]:
+        """Which layer was first in each event; several where they tie."""
+        earliest = [min(at for at in row if at is not None) for row in self.onsets]
+        return tuple(
+            tuple(layer for layer, at in zip(self.layers, row, strict=True) if at == first)
+            for row, first in zip(self.onsets, earliest, strict=True)
+        )
+
     def table(self) -> list[dict[str, Any]]:
-        """One flat dict an event and layer: event, layer, depth, onset."""
+        """One flat dict an event and layer: event, layer, depth, onset, and whether none was earlier."""
         return [
-            {"event": e, "layer": layer, "depth": depth, "onset": onset}
-            for e, row in enumerate(self.onsets)
+            {"event": e, "layer": layer, "depth": depth, "onset": onset, "first": layer in leaders}
+            for e, (row, leaders) in enumerate(zip(self.onsets, self.leaders, strict=True))
             for depth, (layer, onset) in enumerate(zip(self.layers, row, strict=True))
         ]
 

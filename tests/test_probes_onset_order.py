@@ -51,6 +51,9 @@ def test_a_true_lag_of_six_is_found(seed: int, first: float, last: float) -> Non
     assert order.p <= 0.01
     assert order.verdict.startswith("earlier layers rise first")
     assert max(order.first, key=order.first.get) in order.layers[:3]
+    counted = {name: sum(name in who for who in order.leaders) for name in order.layers}
+    assert all(counted[name] >= len(order.onsets) * share - 1e-9 for name, share in order.first.items())
+    assert sum(row["first"] for row in order.table()) == sum(map(len, order.leaders)) >= len(order.onsets)
 
 
 def test_the_other_direction_is_told_as_such() -> None:

@@ -21,6 +21,7 @@ MoCo v3 checkpoint. --random measures an untrained network of the same shape ins
 
 def main(argv: Sequence[str]) -> int:
     """Entry point of `foreshock evaluate`; exit code 0, or 2 for what cannot be evaluated."""
+    from ..trainer.command import spin_briefly
     from ..trainer.evaluate import load_protocol, protocols
 
     if not argv or argv[0] in ("-h", "--help"):
@@ -31,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
             raise SystemExit(0)
         return 2
     name, *rest = argv
+    spin_briefly()
     protocol = load_protocol(name)
     import tyro
 

@@ -75,6 +75,7 @@ def test_the_command_reports_every_number_with_its_protocol(saved: Path, capsys:
         "whole image at 28x28",
     }
     assert (protocol["step"], protocol["train_images"], protocol["test_images"]) == (12, 300, 120)
+    assert protocol["split"] == "test"
     assert [(row["k"], row["T"]) for row in found["results"]] == [(5, 0.07), (5, 0.5), (20, 0.07), (20, 0.5)]
     assert found["headline"] == found["results"][0]
     assert found["headline"]["low"] < found["headline"]["accuracy"] < found["headline"]["high"]
@@ -132,7 +133,7 @@ def test_a_limit_draws_from_all_classes(tmp_path: Path) -> None:
 def test_photographs_are_resized_and_cropped_in_the_centre(tmp_path: Path) -> None:
     write_images(tmp_path, [(50, 40), (64, 80)], classes=1)
     images = load_dataset(DataConfig(dataset=f"folder:{tmp_path}"), 3)
-    part = Part(images, torch.arange(2), images.labels, images.classes)  # pyright: ignore[reportArgumentType]
+    part = Part(images, torch.arange(2), images.labels, images.classes, "val")  # pyright: ignore
     tones = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     for workers in (0, 1):
         (found,) = Reader(part, (28, 28), tones, CPU, workers=workers).plain()

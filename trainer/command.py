@@ -1,6 +1,6 @@
 """The command `foreshock train RECIPE [OPTIONS]`, the same as `python -m foreshock.trainer`."""
 
-__all__ = ["main"]
+__all__ = ["main", "spin_briefly"]
 
 import os
 import shlex
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _train(argv: Sequence[str], default: TrainConfig) -> int:
-    _spin_briefly()
+    spin_briefly()
     # Late, so that --list and a wrong name answer before torch is there.
     import torch
     import tyro
@@ -127,7 +127,7 @@ def _command() -> str:
     return f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', 1)} -m foreshock.trainer"
 
 
-def _spin_briefly() -> None:
+def spin_briefly() -> None:
     """Let torch's threads spin for microseconds, not milliseconds, while they wait for one another; before its import.
 
     On a machine that is busy otherwise, they keep one another off the cores: with two busy processes beside it on two

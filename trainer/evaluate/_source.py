@@ -98,7 +98,8 @@ class Subject:
         return {
             **self.model.origin,
             "feature": f"{self.model.network.feature}, {self.model.network.dim} numbers",
-            "dataset": self.test.images.name,
+            "dataset": self.train.images.name,
+            "split": self.test.split,
             "classes": len(self.test.classes),
             "train_images": len(self.train),
             "test_images": len(self.test),

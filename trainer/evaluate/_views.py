@@ -4,6 +4,7 @@ __all__ = ["Crop", "Reader"]
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -21,6 +22,7 @@ from ._labelled import Part
 
 Crop = Literal["auto", "centre", "whole"]
 Transform = Callable[[Tensor, int], Tensor]
+"""Images of one size, u8[n, C, H, W], and the place of the first of them in the part, to f32[n, C, *size]."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Reader:
 
     def plain(self) -> Iterator[Tensor]:
         """Every image once, by the single crop of a test image."""
-        return self._batches(lambda images, _: self._plain(images))
+        return self._batches(self._plain)
 
     def augmented(
         self, seed: int, number: int, crop_min: float = 0.08, then: Callable[[Tensor], Tensor] | None = None
@@ -67,14 +69,14 @@ class Reader:
         config = AugmentConfig(
             crop_min=crop_min, jitter_p=0, gray_p=0, blur_p=(0, 0), solarize_p=(0, 0), saturation=0, hue=0
         )
-        return self._batches(lambda images, at: self._augmented(images, config, generator(seed, 4, number, at), then))
+        return self._batches(partial(self._augmented, config, (seed, 4, number), then))
 
     def normalise(self, x: Tensor) -> Tensor:
         """Tones f32[n, c, H, W] from 0 to 1 in units of the training data's deviation; gray becomes RGB."""
         mean, std = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in self.tones)
         return (x - mean) / std
 
-    def _plain(self, images: Tensor) -> Tensor:
+    def _plain(self, images: Tensor, _: int) -> Tensor:
         x = tv.to_dtype(images, torch.float32, scale=True)
         height, width = self.size
         if self.centred:
@@ -87,11 +89,13 @@ class Reader:
 
     def _augmented(
         self,
-        images: Tensor,
         config: AugmentConfig,
-        random: torch.Generator,
+        key: tuple[int, ...],
         then: Callable[[Tensor], Tensor] | None,
+        images: Tensor,
+        at: int,
     ) -> Tensor:
+        random = generator(*key, at)
         n, height, width = len(images), *images.shape[-2:]
         views = draw(n, height, width, config, random).to(images.device)
         x = tv.to_dtype(images, torch.float32, scale=True)
@@ -118,7 +122,6 @@ class Reader:
             collate_fn=_collate,
             worker_init_fn=_ignore_interrupt,
             generator=torch.Generator(),
-            multiprocessing_context="fork" if self.workers else None,
         )
         for batch in loader:
             if isinstance(batch, str):

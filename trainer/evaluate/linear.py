@@ -125,7 +125,7 @@ def _fill(settings: Settings, subject: Subject) -> Cache:
     backbone, dim, n = subject.model.backbone, subject.model.network.dim, len(subject.train)
     passes = torch.empty(settings.passes, n, dim, device=subject.device)
     for i in range(settings.passes):
-        passes[i] = extract(backbone, train.augmented(settings.seed, i, settings.crop_min), n, dim)
+        passes[i] = extract(backbone, train.augmented(settings.seed, i, settings.crop_min), n, dim, f"pass {i + 1}")
     return Cache(
         passes,
         extract(backbone, train.plain(), n, dim),

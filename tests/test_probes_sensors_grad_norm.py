@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.distributed.tensor import Partial
 
 from foreshock.probes.sensors.grad_norm import GradNorm
 
@@ -188,14 +189,14 @@ def test_runs_on_the_meta_device_where_any_look_at_a_value_is_an_error() -> None
     assert values["grad_norm"].device.type == "meta"
 
 
-def test_sharded_gradients_and_empty_layers_are_refused() -> None:
+def test_gradients_not_yet_summed_up_and_empty_layers_are_refused() -> None:
     with pytest.raises(ValueError, match="without a parameter"):
         GradNorm({"a": []})
 
-    class Sharded(torch.Tensor):
-        def to_local(self) -> None: ...
+    class Unsummed(torch.Tensor):
+        placements = (Partial(),)
 
     layers = layers_of(torch.ones(2))
-    layers["layer0"][0][1].grad = torch.ones(2).as_subclass(Sharded)
-    with pytest.raises(ValueError, match="DTensor"):
+    layers["layer0"][0][1].grad = torch.ones(2).as_subclass(Unsummed)
+    with pytest.raises(ValueError, match="Partial DTensor"):
         GradNorm(layers).observe()

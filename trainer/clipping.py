@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..traces.schema import GRAD_NORM_CLIPPED
 from .config import TrainConfig
+from .whole import local
 
 Layers = Mapping[str, Sequence[tuple[str, nn.Parameter]]]
 
@@ -51,7 +52,7 @@ class Clipping:
         total = (norms * scale).square().nansum().sqrt()
         scale = scale * (self._total / (total + 1e-6)).clamp(max=1)
         for layer, factor in zip(self._layers, scale.unbind(), strict=True):
-            grads = [p.grad for p in layer if p.requires_grad and p.grad is not None]
+            grads = [local(p.grad) for p in layer if p.requires_grad and p.grad is not None]
             if grads:
                 torch._foreach_mul_(grads, factor)
         return {GRAD_NORM_CLIPPED.name: norms * scale}

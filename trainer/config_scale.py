@@ -7,7 +7,7 @@ from typing import Literal
 
 from .config_checks import choice, positive
 
-Parallel = Literal["auto", "ddp"]
+Parallel = Literal["auto", "ddp", "fsdp"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class ScaleConfig:
     """How a run is spread over the processes that torchrun starts; the results are those of one process."""
 
     parallel: Parallel = "auto"
-    """How several processes share the work: with ddp, which auto takes, each has the whole model."""
+    """With ddp, which auto takes, each process has the whole model; with fsdp, which suits large ones, a part of it."""
     sync_batch_norm: bool = True
     """With several processes, BatchNorm over the whole batch as in the paper; without, over each process's part."""
     timeout: float = 600.0

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from torch.utils.checkpoint import checkpoint
 
+from .whole import local
+
 
 class Encoder(nn.Module):
     """A backbone with its projection head.
@@ -69,8 +71,8 @@ class MomentumPair(nn.Module):
 
         An interpolation leaves equal tensors equal to the last bit; the sum m p + (1 - m) q would let them drift.
         """
-        targets: list[Tensor] = list(self.momentum_encoder.parameters())
-        sources: list[Tensor] = list(self.encoder.parameters())
+        targets = [local(p) for p in self.momentum_encoder.parameters()]
+        sources = [local(p) for p in self.encoder.parameters()]
         torch._foreach_lerp_(targets, sources, 1.0 - momentum)  # pyright: ignore[reportPrivateImportUsage]
 
 

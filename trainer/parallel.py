@@ -6,16 +6,18 @@ from collections.abc import Callable
 from inspect import signature
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from torch.nn.parallel import DistributedDataParallel
 
 from .config import TrainConfig
 from .config_checks import without_effect
 from .distributed import Processes
+from .encoder import Encoder
 from .gathering import sum_over_processes, world
 from .methods import Output
 from .sync_norm import synchronise_norms
+from .whole import local
 
 Forward = Callable[..., Output]
 
@@ -33,11 +35,13 @@ def parallelise(model: nn.Module, config: TrainConfig, device: torch.device, pro
     if processes.count == 1:
         without_effect(scale, "with one process", "parallel", "sync_batch_norm", "timeout")
         return model
+    if scale.parallel == "fsdp":
+        _check_shards(config)
     if scale.sync_batch_norm:
         synchronise_norms(model, device)
     elif not any(isinstance(module, _BatchNorm) for module in model.modules()):
         without_effect(scale, "on a model without BatchNorm", "sync_batch_norm")
-    return _replicated(model)
+    return _sharded(model, device, processes) if scale.parallel == "fsdp" else _replicated(model)
 
 
 def averaged(output: Output) -> Output:
@@ -59,3 +63,51 @@ def _replicated(model: nn.Module) -> Forward:
     known = signature(DistributedDataParallel).parameters
     option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
     return DistributedDataParallel(model, gradient_as_bucket_view=True, **{option: False})  # pyright: ignore
+
+
+def _check_shards(config: TrainConfig) -> None:
+    refused = {
+        f"optim.name {config.optim.name!r}": (
+            config.optim.name != "adamw",
+            "it needs norms of whole tensors, use adamw",
+        ),
+        "amp 'fp16'": (config.amp == "fp16", "its scaler needs whole gradients, use bf16"),
+        "scale.compile": (config.scale.compile, "blocks are put together while it runs, leave it off"),
+    }
+    for setting, (given, why) in refused.items():
+        if given:
+            raise ValueError(f"{setting} does not go with scale.parallel 'fsdp': {why}, or choose 'ddp'.")
+
+
+def _sharded(model: nn.Module, device: torch.device, processes: Processes) -> Forward:
+    """`model` with its encoders and heads split over the processes by torch's FSDP2, block by block, in place.
+
+    What is in none of these, such as prototypes that a loss reads directly, stays whole in every process.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (processes.count,))
+    for unit in _units(model):
+        # Put back after every forward pass, so that between two steps all weights are shards.
+        fully_shard(unit, mesh=mesh, reshard_after_forward=True)
+    for parameter in model.parameters():
+        if parameter.requires_grad and local(parameter) is parameter:
+            parameter.register_post_accumulate_grad_hook(_average)
+    return model
+
+
+def _units(model: nn.Module) -> list[nn.Module]:
+    """The modules that are put together at once, inner ones first."""
+    units: list[nn.Module] = []
+    for encoder in (module for module in model.modules() if isinstance(module, Encoder)):
+        backbone = encoder.backbone
+        stages = [getattr(backbone, f"layer{i}") for i in range(1, 5) if hasattr(backbone, f"layer{i}")]
+        units += [*getattr(backbone, "blocks", stages), backbone, encoder.projector]
+    head = getattr(model, "predictor", None)
+    return [*units, head] if head is not None and list(head.parameters()) else units
+
+
+def _average(parameter: Tensor) -> None:
+    assert parameter.grad is not None
+    parameter.grad = sum_over_processes(parameter.grad) / world()[0]

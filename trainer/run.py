@@ -24,6 +24,7 @@ from .observed import Gradients, observed_layers
 from .optim import build_optimizer
 from .parallel import Forward, parallelise
 from .schedules import Schedules
+from .whole import load_optimizer, whole
 
 if TYPE_CHECKING:
     from .tracing import Tracing
@@ -60,6 +61,7 @@ class Run:
     def state(self, step: int) -> dict[str, Any]:
         """The whole state before `step`: tensors, numbers and containers, the same for any number of processes.
 
+        All processes call this at once; rank 0 gets the whole, the others may get a part.
         Order of the images and augmentation need none: they follow from the seed and the step.
         """
         return {
@@ -67,8 +69,8 @@ class Run:
             "config": asdict(self.config),
             "images": len(self.data),
             "processes": self.processes.count,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": whole(self.model.state_dict(), keep=self.processes.main),
+            "optimizer": whole(self.optimizer.state_dict(), keep=self.processes.main),
             "scaler": self.scaler.state_dict(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
@@ -77,7 +79,7 @@ class Run:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`; the model has its weights already, and the tracing gets its queue once it is built."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])

@@ -68,7 +68,7 @@ def test_a_run_that_is_being_written_is_sound(tmp_path):
 
 CHUNKS = {
     "grad_norm/c/0/3": "grad_norm[3072:4096]",
-    "scalars/c/1/25": "scalars[25600:26624]",
+    "scalars/c/1/6": "scalars[24576:28672]",
     "step/c/1": "step[16384:32768]",
     "overview/16/grad_norm/c/0/0/2": "overview/16/grad_norm[512:768]",
     "events/c/0": "events[0:65536]",

@@ -15,7 +15,7 @@ from .errors import TraceCorruptError
 from .places import ROOT, Place
 from .record import Record, parse_root
 from .rows import RowBlock
-from .schema import EVENT_CHUNK, EVENTS, LEVELS, SCALAR_CHUNK, SCALARS, SERIES_CHUNK, STEP_CHUNK, Series
+from .schema import EVENT_CHUNK, EVENTS, LEVELS, SCALAR_CHUNK, SCALAR_ROWS, SCALARS, STEP_CHUNK, Series
 
 __all__ = ["TraceFiles", "trace_at"]
 
@@ -27,14 +27,21 @@ class TraceFiles:
     it can be called again. Not thread-safe: one thread owns it.
     """
 
-    def __init__(self, place: Place, layers: Sequence[str], series: Sequence[Series], attributes: Mapping[str, Any]):
+    def __init__(
+        self,
+        place: Place,
+        layers: Sequence[str],
+        series: Sequence[Series],
+        attributes: Mapping[str, Any],
+        scalar_rows: int = SCALAR_ROWS,
+    ) -> None:
         self.place = place
         self.attributes = dict(attributes)
         self.scalars: list[str] = []
         self.last_step: int | None = None  # of the rows that were there when the trace was opened
         self.step = GrowingArray("step", (), (STEP_CHUNK,), "int64", ("step",))
         self.events = GrowingArray(EVENTS, (), (EVENT_CHUNK,), "uint8", ("byte",))
-        self.scalar_table = SeriesArrays("scalars", 0, (SCALAR_CHUNK, SERIES_CHUNK), "float64", "scalar")
+        self.scalar_table = SeriesArrays("scalars", 0, (SCALAR_CHUNK, scalar_rows), "float64", "scalar")
         count, bits = len(layers), self.attributes.get("rounding_bits")
         self.tables = {s.name: SeriesArrays(s.name, count, s.chunks(count), s.dtype, "layer", bits) for s in series}
 

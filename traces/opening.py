@@ -108,7 +108,7 @@ def resume(
     rows = int(np.searchsorted(steps, step))
     stored = [Series(name, ("layer", "step"), record.documents[name]["data_type"]) for name in record.series]
     events = record.attrs.pop("events", None)  # where format version 1 kept them
-    files = TraceFiles(place, layers, stored, record.attrs)
+    files = TraceFiles(place, layers, stored, record.attrs, record.chunk_shape("scalars")[-1])
     files.add_scalars(record.scalars)
     place.remove_partials([array.path for array in files.arrays])
     _restore(files.step, snapshot, rows)

@@ -19,6 +19,7 @@ __all__ = [
     "MAX_SCALARS",
     "SCALARS",
     "SCALAR_CHUNK",
+    "SCALAR_ROWS",
     "SERIES_CHUNK",
     "STATISTICS",
     "STATUSES",
@@ -34,7 +35,8 @@ STATUSES = ("running", "finished", "failed")
 LEVELS = (16, 256, 4096)  # rows a cell of the overview pyramid covers
 STATISTICS = ("min", "max", "mean", "count")  # of the values in a cell that are not NaN
 
-SERIES_CHUNK = 1024  # rows a chunk of a layer series or of the scalars holds
+SERIES_CHUNK = 1024  # rows a chunk of a layer series holds
+SCALAR_ROWS = 4096  # rows a chunk of the scalars holds: a quarter of the files
 STEP_CHUNK = 16384  # rows a chunk of `step` holds: few files, since every reader reads them all
 SCALAR_CHUNK = 32  # scalars a chunk holds: a new name in mid-run rarely needs new files
 CELL_CHUNK = 256  # cells a chunk of the pyramid holds
@@ -89,8 +91,8 @@ class Series:
         return len(self.dims) == 2
 
     def chunks(self, layers: int) -> tuple[int, ...]:
-        """The shape of one chunk: all layers times 1,024 rows."""
-        return (layers, SERIES_CHUNK) if self.per_layer else (SCALAR_CHUNK, SERIES_CHUNK)
+        """The shape of one chunk: all layers times 1,024 rows, or 32 scalars times 4,096."""
+        return (layers, SERIES_CHUNK) if self.per_layer else (SCALAR_CHUNK, SCALAR_ROWS)
 
 
 GRAD_NORM = Series(

@@ -16,7 +16,17 @@ from .event_log import merge_events
 from .overview import Pyramid
 from .places import Place, location_of, place_of
 from .record import Record
-from .schema import CELL_CHUNK, EVENT_CHUNK, EVENTS, LEVELS, SCALAR_CHUNK, SERIES_CHUNK, STATISTICS, STEP_CHUNK
+from .schema import (
+    CELL_CHUNK,
+    EVENT_CHUNK,
+    EVENTS,
+    LEVELS,
+    SCALAR_CHUNK,
+    SCALAR_ROWS,
+    SERIES_CHUNK,
+    STATISTICS,
+    STEP_CHUNK,
+)
 from .snapshot import Snapshot
 
 __all__ = ["Problem", "verify"]
@@ -99,6 +109,9 @@ def _expected(record: Record, path: str) -> tuple[tuple[int, ...], tuple[str, ..
     name = path.rpartition("/")[2]
     height, axis = (SCALAR_CHUNK, "scalar") if name == "scalars" else (len(record.layers), "layer")
     kind = record.documents[name]["data_type"]
+    if path == "scalars":
+        rows = record.chunk_shape(path)[-1]
+        return (height, rows if rows in (1024, SCALAR_ROWS) else SCALAR_ROWS), (axis, "step"), kind
     if "/" not in path:
         return (height, SERIES_CHUNK), (axis, "step"), kind
     level = path.split("/")[1]

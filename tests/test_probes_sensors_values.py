@@ -244,6 +244,16 @@ def test_activation_leaves_out_evaluations_and_steps_between_samples() -> None:
     assert first["activation_max"].max() < 20
 
 
+def test_a_layer_without_a_module_of_its_own_has_no_activation() -> None:
+    model = nn.Sequential()
+    model.trunk = Small()
+    model.trunk.cls_token = nn.Parameter(torch.ones(1))
+    sensor = Activation(model, every=1)
+    model.trunk(batch(0))
+    missing = sensor.observe()["activation_rms"].isnan().tolist()
+    assert [layer for layer, nan in zip(sensor.layers, missing, strict=True) if nan] == ["trunk.tokens"]
+
+
 def test_activation_that_is_not_finite_is_inf_and_a_constant_one_has_no_kurtosis() -> None:
     model = Small()
     sensor = Activation(model, every=1)
@@ -332,8 +342,17 @@ def test_attention_of_timm() -> None:
     assert seen == pytest.approx(plain_attention(q.double(), k.double()), rel=1e-4)
     for block in model.blocks:
         block.attn.fused_attn = False  # written out as softmax(q @ k)
-    with pytest.warns(UserWarning, match="is the attention written out"):
-        assert all(map(math.isnan, seen_by(model, images, layer="blocks.01")))
+    assert seen_by(model, images, layer="blocks.01", images=4) == pytest.approx(seen, rel=1e-4)
+
+
+def test_attention_that_keeps_its_weights_is_not_seen() -> None:
+    model = nn.Sequential()
+    model.embed, model.attend = nn.Linear(4, 4), nn.MultiheadAttention(4, 2, batch_first=True)
+    sensor = Attention(model, every=1)
+    x = model.embed(torch.randn(2, 3, 4))
+    model.attend(x, x, x)
+    with pytest.warns(UserWarning, match="nn.MultiheadAttention with need_weights"):
+        assert sensor.observe()["attention_entropy"].isnan().all()
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -22,6 +22,7 @@ import torch
 MAY_DIFFER = frozenset(
     {
         "device",
+        "probe.sensors",
         "trace",
         "overwrite",
         "checkpoint_dir",

@@ -36,7 +36,14 @@ NonFinite = Literal["record", "skip", "stop"]
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """The kNN monitor (arXiv 2104.02057, appendix; k and temperature: arXiv 1805.01978)."""
+    """What a trace holds beside the gradient norms.
+
+    The kNN monitor: arXiv 2104.02057, appendix; its k and temperature: arXiv 1805.01978.
+    """
+
+    sensors: tuple[str, ...] = ("collapse",)
+    """More sensors by name, such as update_rms, collapse or activation; `foreshock.probes.sensors` says what each
+    measures."""
 
     knn_every: int = 1
     """Steps from one kNN accuracy to the next; 0 switches the monitor off."""
@@ -48,6 +55,11 @@ class ProbeConfig:
     """Temperature of the vote: a neighbour's weight is exp(cosine similarity / temperature)."""
 
     def __post_init__(self) -> None:
+        own = sorted({"grad_norm", "feature_knn"} & set(self.sensors))
+        if own:
+            raise ValueError(
+                f"sensors names {own[0]}, which a trace has anyhow: leave it out (knn_every 0 is without the kNN)."
+            )
         not_negative(self, "knn_every")
         fraction(self, "knn_queue")
         positive(self, "knn_queue", "knn_k", "knn_temperature")

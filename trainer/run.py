@@ -186,7 +186,17 @@ def _trace(run: Run, state: Mapping[str, Any] | None) -> None:
 
     there = run.config.trace is not None and place_of(run.config.trace).get("zarr.json") is not None
     resume_at = run.start if state is not None and there else None
-    run.tracing = Tracing(run.config, run.gradients, run.data, run.schedules, run.device, run.processes, resume_at)
+    run.tracing = Tracing(
+        run.config,
+        run.gradients,
+        run.model,
+        run.optimizer,
+        run.data,
+        run.schedules,
+        run.device,
+        run.processes,
+        resume_at,
+    )
     if state is not None:
         if state["tracing"]:
             run.tracing.load_state_dict(state["tracing"])

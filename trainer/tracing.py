@@ -1,4 +1,4 @@
-"""What `--trace` adds to the loop: gradient norms of all layers and the kNN monitor, recorded at every step.
+"""What `--trace` adds to the loop: gradient norms of all layers, the kNN monitor and other sensors, at every step.
 
 Gradients are in units of the loss per weight, accuracies from 0 to 1. Without `--trace` none of this is built. With
 several processes all of them measure, since each holds a part of what is measured, and rank 0 writes.
@@ -13,9 +13,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ..probes.recorder import Recorder
+from ..probes.sensors._choice import choose_sensors
 from ..probes.sensors.feature_knn import FeatureKNN
 from ..traces.reader import open_trace
 from ..traces.schema import GRAD_NORM_CLIPPED
@@ -27,7 +29,7 @@ from .distributed import Processes
 from .folder import ImageFolder
 from .gathering import gather_views, sum_over_processes
 from .methods import Output
-from .observed import Gradients
+from .observed import Gradients, observed_layers
 from .schedules import Schedules
 
 
@@ -41,6 +43,8 @@ class Tracing:
         self,
         config: TrainConfig,
         gradients: Gradients,
+        model: nn.Module,
+        optimizer: Optimizer,
         data: ImageSet | ImageFolder,
         schedules: Schedules,
         device: torch.device,
@@ -52,7 +56,9 @@ class Tracing:
         self.seconds = 0.0
         self.processes = processes
         self.knn = _knn(config, data, device, processes)
-        sensors = (gradients, self.knn) if self.knn else (gradients,)
+        self.others = choose_sensors(config.probe.sensors, model, optimizer, observed_layers(model))
+        self.batch_size = config.batch_size
+        sensors = (gradients, *([self.knn] if self.knn else []), *self.others.values())
         noted = [GRAD_NORM_CLIPPED] if clips(config) else []
         self.writer = None
         if processes.main:
@@ -66,6 +72,7 @@ class Tracing:
                 overwrite=config.overwrite,
             )
         self.recorder = Recorder(self.writer or _NoWriter(), sensors, noted=noted)  # pyright: ignore
+        self._hook = optimizer.register_step_post_hook(self._after_step)
 
     def observe(self, step: int, output: Output, labels: Tensor | None, scalars: Mapping[str, Tensor | float]) -> None:
         """Record `step`: after the last backward and unscaling, before the optimizer's step."""
@@ -73,7 +80,25 @@ class Tracing:
         if self.knn and labels is not None:
             features, classes = gather_views(output.features), gather_views(labels.repeat(2))
             self.knn.feed(features, classes, images=len(classes) // 2)
+        self._feed(step, output.features)
         self.recorder.observe(step, **scalars)
+        self.seconds += time.perf_counter() - start
+
+    def _feed(self, step: int, features: Tensor) -> None:
+        if not self.recorder.rows:
+            for sensor in self.others.values():
+                if hasattr(sensor, "observed"):
+                    sensor.observed = step  # a resumed run samples the steps that it would have sampled
+        collapse, throughput = self.others.get("collapse"), self.others.get("throughput")
+        if collapse and collapse.due:
+            collapse.feed(gather_views(features))
+        if throughput:
+            throughput.feed(self.batch_size)
+
+    def _after_step(self, *_: object) -> None:
+        """Called by the optimizer when it has stepped."""
+        start = time.perf_counter()
+        self.recorder.after_step()
         self.seconds += time.perf_counter() - start
 
     def note(self, values: Mapping[str, Tensor]) -> None:
@@ -97,12 +122,14 @@ class Tracing:
 
     def close(self, status: str, message: str = "") -> None:
         """Commit the rest, with the final status of the run."""
+        self._hook.remove()
         self.recorder.close(status, message)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._hook.remove()
         self.recorder.__exit__(kind, error, at)
 
     def state_dict(self) -> dict[str, Any]:

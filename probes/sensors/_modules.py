@@ -18,9 +18,9 @@ _COMPILED = (
 
 
 def layer_modules(model: nn.Module, layers: Layers) -> list[nn.Module | None]:
-    """The innermost module that holds all parameters of a layer, for each of `layers`; None where that is the model.
+    """The innermost module that holds all parameters of a layer, for each of `layers`; None if it holds others' too.
 
-    A bare parameter of the model, such as a class token, belongs to no module of its own.
+    So a bare parameter of the model, such as a class token, belongs to no module of its own.
 
     >>> model = nn.Sequential()
     >>> model.patch_embed, model.head = nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
@@ -30,14 +30,15 @@ def layer_modules(model: nn.Module, layers: Layers) -> list[nn.Module | None]:
     ['Linear', 'Sequential']
     """
     modules = dict(model.named_modules(remove_duplicate=False))
+    owner = {name: layer for layer, parameters in layers.items() for name, _ in parameters}
     found = []
-    for parameters in layers.values():
-        prefix = _shared(name.split(".")[:-1] for name, _ in parameters)
-        module = modules.get(".".join(prefix)) if prefix else None
-        # A list is never called itself; of one with several layers of the model in it nothing is known.
-        found.append(None if module is model or isinstance(module, nn.ModuleList | nn.ModuleDict) else module)
-    if len(found) == 1 and found[0] is None:
-        return [model]
+    for layer, parameters in layers.items():
+        path = ".".join(_shared(name.split(".")[:-1] for name, _ in parameters))
+        module = modules.get(path)
+        start = path + "." if path else ""
+        alone = all(of == layer for name, of in owner.items() if name.startswith(start))
+        # A list is never called itself.
+        found.append(module if alone and not isinstance(module, nn.ModuleList | nn.ModuleDict) else None)
     return found
 
 

@@ -82,7 +82,9 @@ class Activation(Sampling):
     def observe(self) -> dict[str, Tensor]:
         """The three series of the outputs since the last call."""
         seen, self._seen = self._seen, [[] for _ in self.layers]
-        if self.take_turn() and not any(seen) and not self._warned:
+        due = self.take_turn()
+        seen = seen if due else self._seen  # the first step of a resumed run is looked at in any case
+        if due and not any(seen) and not self._warned:
             self._warned = True
             warnings.warn(
                 "foreshock: no layer's output was seen in this step, so activation_* stays empty: was the model "

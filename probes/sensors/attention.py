@@ -22,6 +22,7 @@ from ._by_layer import Layers
 from ._modules import layer_modules, refuse_compiled
 from ._sampling import Sampling
 
+_SOFTMAX = (torch.softmax, torch.Tensor.softmax, F.softmax)
 MAX_BYTES = 64 * 2**20  # of one temporary: some of the rows of the attention matrices at a time
 
 
@@ -36,10 +37,10 @@ class Attention(Sampling):
     mean over queries, heads and images. Logits that grow until the softmax is one-hot (entropy near 0) are a common way
     to diverge (Dehghani et al., arXiv 2302.05442; Zhai et al., arXiv 2303.06296).
 
-    It looks at every call of `scaled_dot_product_attention` inside a layer's module (timm, torch, Hugging Face with
-    `sdpa`), at every `every`-th step (50), in training mode with gradients on, and at the first `images` (8) of each
-    batch: on those it is exact. A layer whose attention is written out (`softmax(q @ k)`), or is inside
-    `nn.MultiheadAttention` with `need_weights`, is not seen, and reads NaN; if none is seen, a warning says so.
+    It looks at every call of `scaled_dot_product_attention` inside a layer's module (timm, torch, Hugging Face), and at
+    attention that is written out as a softmax over the last of four dimensions, `[batch, heads, N, M]`; at every
+    `every`-th step (50), in training mode with gradients on, and at the first `images` (8) of a batch: on those it is
+    exact. `nn.MultiheadAttention` with `need_weights` is not seen, and reads NaN; if none is seen, a warning says so.
 
     - With DDP it is this process's share of the batch; frozen layers are measured too.
     - `torch.compile`: a compiled model is refused; one compiled later has its hooks left out, and a warning says so.
@@ -92,11 +93,13 @@ class Attention(Sampling):
     def observe(self) -> dict[str, Tensor]:
         """Both series of the attention since the last call."""
         seen, self._seen = self._seen, [[] for _ in self.layers]
-        if self.take_turn() and not any(seen) and not self._warned:
+        due = self.take_turn()
+        seen = seen if due else self._seen  # the first step of a resumed run is looked at in any case
+        if due and not any(seen) and not self._warned:
             self._warned = True
             warnings.warn(
-                "foreshock: no call of scaled_dot_product_attention was seen in this step, so attention_* stays empty: "
-                "is the attention written out, or was the model compiled after watch(), or run in eval mode?",
+                "foreshock: no attention was seen in this step, so attention_* stays empty: was the model compiled "
+                "after watch(), or run in eval mode, or is it nn.MultiheadAttention with need_weights?",
                 stacklevel=2,
             )
         device = next((parts[0].device for parts in seen if parts), torch.device("cpu"))
@@ -142,6 +145,8 @@ class _Listening(TorchFunctionMode):
             func = _with_global(func, scaled_dot_product_attention=self._attend)
         elif func is F.scaled_dot_product_attention:
             func = self._attend
+        elif func in _SOFTMAX:
+            self._look_at_softmax(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
     def _attend(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -170,6 +175,14 @@ class _Listening(TorchFunctionMode):
         with torch.autocast(q.device.type, enabled=False):
             statistics = attention_statistics(q, k, attn_mask, is_causal=is_causal, scale=scale)
         self.seen.append(torch.stack([*statistics, statistics[0].new_full((), math.prod(q.shape[:-1]))]))
+
+    @torch.no_grad()
+    def _look_at_softmax(self, input: Tensor, dim: int | None = None, *_: Any, **__: Any) -> None:  # noqa: A002
+        if input.ndim == 4 and dim in (-1, 3):
+            logits = input.detach()[: self.images].float()
+            largest, entropy = _rows(logits)
+            rows = math.prod(logits.shape[:-1])
+            self.seen.append(torch.stack([largest, entropy / rows, largest.new_full((), rows)]))
 
 
 def _with_global(function: Any, **values: Any) -> FunctionType:
@@ -215,11 +228,17 @@ def attention_statistics(
         if allowed is not None:
             some = allowed[..., part, :]
             logits = logits.masked_fill(~some, -math.inf) if some.dtype == torch.bool else logits + some
-        largest.append(logits.amax())
-        # A row without any allowed key is NaN in the softmax, and attends to nothing.
-        empty = (logits == -math.inf).all(-1)
-        entropy.append(torch.special.entr(logits.softmax(-1)).sum(-1).masked_fill(empty, 0.0).sum())
+        most, sum_ = _rows(logits)
+        largest.append(most)
+        entropy.append(sum_)
     return torch.stack(largest).amax(), torch.stack(entropy).sum() / math.prod(query.shape[:-1])
+
+
+def _rows(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest logit, and the sum of the entropies of all rows."""
+    # A row without any allowed key is NaN in the softmax, and attends to nothing.
+    empty = (logits == -math.inf).all(-1)
+    return logits.amax(), torch.special.entr(logits.softmax(-1)).sum(-1).masked_fill(empty, 0.0).sum()
 
 
 def _together(parts: list[Tensor]) -> Tensor:

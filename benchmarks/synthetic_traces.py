@@ -94,6 +94,7 @@ WORLDS = {
     "sd .40, white": World(sd=0.40, ar=(0.0, 0.0)),
     "sd .40, normal": World(sd=0.40, dof=math.inf),
     "sd .40, drift": World(sd=0.40, drift=2.0, breathing=1.6),
+    "sd .40, t3": World(sd=0.40, dof=3.0),
     "sd .40, 3+ steps": World(sd=0.40, mix=(0.0, 0.6, 0.2, 0.2)),
     "sd .22, 3+ steps": World(sd=0.22, mix=(0.0, 0.6, 0.2, 0.2)),
 }

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 from .compare import compare
 from .compare_report import Comparison
 from .dips import Dip, DipFinder, find_dips
+from .findings import Finding, findings
 from .frames import to_frame
 from .layers import group_layers
 from .leaderboard import leaderboard
 from .leaderboard_report import Leaderboard
+from .model_alarm import ModelEvent, layers_needed, model_events
 from .onset_order import onset_order
 from .onset_report import OnsetOrder
 from .precursor_report import PrecursorReport
 from .precursors import Precedence, preceding, precursors
+from .scores import RunScores, run_scores, spike_score
 from .spikes import Spike, SpikeFinder, find_spikes
 
 if TYPE_CHECKING:
@@ -31,20 +34,28 @@ __all__ = [
     "Comparison",
     "Dip",
     "DipFinder",
+    "Finding",
     "Leaderboard",
+    "ModelEvent",
     "OnsetOrder",
     "Precedence",
     "PrecursorReport",
+    "RunScores",
     "Spike",
     "SpikeFinder",
     "compare",
     "find_dips",
     "find_spikes",
+    "findings",
     "group_layers",
+    "layers_needed",
     "leaderboard",
+    "model_events",
     "onset_order",
     "preceding",
     "precursors",
+    "run_scores",
+    "spike_score",
     "to_frame",
 ]
 

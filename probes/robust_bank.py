@@ -2,7 +2,7 @@
 
 Nothing but the speed depends on it: plain Python (`robust_scan`, about 3 µs a value) and the compiled kernel
 (`robust_compiled`, about 0.15 µs, after a second or so to load and a few more the first time ever) agree bit for bit,
-so a bank changes over in mid-series, once it has seen `COMPILE_FROM` values.
+so a bank changes over in mid-series, once the process has judged `COMPILE_FROM` values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .robust_scan import LONG, Rule, blank, kinds_and_logs, scan
 __all__ = ["COMPILE_FROM", "Bank", "judge"]
 
 COMPILE_FROM = 300_000
-"""Values after which a bank takes the compiled kernel: plain Python has spent about a second on as many."""
+"""Values after which the compiled kernel is loaded: plain Python has spent about a second on as many by then."""
 
 
 class Bank:
@@ -32,19 +32,22 @@ class Bank:
     (1, 43.9, 64)
     """
 
+    judged = 0
+    """Values that all banks of this process have judged in plain Python."""
+
     def __init__(self, states: Sequence[State | None], rule: Rule) -> None:
         self._rule = rule
         self._states = [state or blank(rule) for state in states]
         self._memory: _Memory | None = None
-        self._seen = 0
 
     def scan(self, kinds: np.ndarray, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Judge the next [L, n] values, as `kinds_and_logs` tells them: flags u8, z f64, median f64, all [L, n]."""
-        self._seen += kinds.size
-        if self._memory is None and self._seen >= COMPILE_FROM and (kernel := _compiled()) is not None:
+        wanted = self._memory is None and Bank.judged + kinds.size >= COMPILE_FROM
+        if wanted and (kernel := _compiled()) is not None:
             self._memory = _Memory(kernel, self._states, self._rule)
         if self._memory is not None:
             return self._memory.scan(kinds, logs)
+        Bank.judged += kinds.size
         flags, z, middle = np.zeros(kinds.shape, np.uint8), np.empty(kinds.shape), np.empty(kinds.shape)
         for i, state in enumerate(self._states):
             *told, self._states[i] = scan(kinds[i].tolist(), logs[i].tolist(), state, self._rule)

@@ -24,8 +24,13 @@ VALUES = st.one_of(
 )
 
 
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    monkeypatch.setattr(robust_bank, "COMPILE_FROM", math.inf)
+
+
 @pytest.fixture
-def compiled(monkeypatch):
+def compiled(monkeypatch, plain):
     monkeypatch.setattr(robust_bank, "COMPILE_FROM", 0)
 
 
@@ -45,7 +50,9 @@ def banks(name, thresholds, layers):
     found = detector(name)
     rule = found.rule(found.configure(thresholds))
     plain, fast = Bank([None] * layers, rule), Bank([None] * layers, rule)
-    fast._seen = robust_bank.COMPILE_FROM
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(robust_bank, "COMPILE_FROM", 0)
+        fast.scan(*kinds_and_logs(np.empty((layers, 0))))
     return plain, fast
 
 
@@ -95,7 +102,7 @@ def _block(x, start, stop):
 def test_the_change_over_in_mid_run_is_not_seen(monkeypatch):
     x = series(2, 3000, seed=7)
     expected = find_spikes(x)
-    monkeypatch.setattr(robust_bank, "COMPILE_FROM", 2500)
+    monkeypatch.setattr(robust_bank, "COMPILE_FROM", Bank.judged + 2500)
     finder = SpikeFinder(["0", "1"])
     spikes = [spike for i in range(3000) for spike in finder.update(i, x[:, i])] + finder.close()
     assert sorted(spikes, key=repr) == sorted(expected, key=repr)

@@ -50,7 +50,7 @@ class Thresholds:
     rebaseline: int = 128
     merge: int = 10
     floor: float = 0.05
-    lift: float = 3.0
+    lift: float = 5.0
     false_alarms: float = 0.5
 
     def __post_init__(self) -> None:

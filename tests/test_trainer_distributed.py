@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from rich.console import Console
 from tiny_runs import same, tiny_config, write_fashion, write_images
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from foreshock.traces import open_trace
 from foreshock.trainer.config import MethodConfig, ScaleConfig, TrainConfig
@@ -117,8 +118,31 @@ def worker(rank: int, folder: Path) -> None:
         path.rename(path.with_suffix(".straight"))
     dist.barrier()
     torch.save(final(replace(config, checkpoint_every=5, resume=True)), folder / f"resumed.{rank}")
+    torch.save(waits(folder), folder / f"waits.{rank}")
     torch.save(refusals(folder, rank), folder / f"refusals.{rank}")
     dist.destroy_process_group()
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations for which the host waits for the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero):
+            self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def waits(folder: Path) -> list[int]:
+    """How often the host waits in runs of 6 and of 12 steps, in bfloat16."""
+    counts = []
+    for steps in (6, 12):
+        run = prepare(tiny_config(folder / "fashion", steps=steps, log_every=1000, amp="bf16"))
+        with Waits() as counted:
+            train(run, QUIET)
+        counts.append(counted.count)
+    return counts
 
 
 def refusals(folder: Path, rank: int) -> dict[str, tuple[str, str]]:
@@ -225,6 +249,11 @@ def test_another_number_of_processes_goes_on_with_it(folder: Path) -> None:
         {k: v for k, v in run.model.state_dict().items() if v.is_floating_point()},
         1e-3,
     )
+
+
+def test_steps_of_several_processes_never_wait_for_the_device(folder: Path) -> None:
+    for six, twelve in both(folder, "waits"):
+        assert six == twelve
 
 
 def test_what_one_process_cannot_do_none_does(folder: Path) -> None:

@@ -56,6 +56,25 @@ def test_a_run_may_train_on_it(cifar: Path) -> None:
     assert data.mean == tones("cifar-10", 3)[0]
 
 
+@pytest.mark.parametrize("download", [False, True])
+def test_a_run_downloads_only_when_asked(monkeypatch: pytest.MonkeyPatch, download: bool) -> None:
+    asked = []
+
+    def loader(name: str, root: str, channels: int, split: str, download: bool) -> ImageSet:
+        asked.append(download)
+        return ImageSet(name, torch.zeros(4, 3, 8, 8, dtype=torch.uint8), None, (), (0.5,) * 3, (0.5,) * 3)
+
+    monkeypatch.setitem(NAMED, "stl-10", loader)
+    assert len(load_dataset(DataConfig("stl-10", download=download), 3)) == 4
+    assert asked == [download]
+
+
+@pytest.mark.parametrize("dataset", ["fashion-mnist", "folder:somewhere"])
+def test_a_download_without_effect_is_refused(dataset: str) -> None:
+    with pytest.raises(ValueError, match="download True would have no effect"):
+        DataConfig(dataset, download=True)
+
+
 def test_damaged_files_are_not_unpickled(cifar: Path) -> None:
     class Evil:
         def __reduce__(self):

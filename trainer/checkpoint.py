@@ -32,6 +32,7 @@ MAY_DIFFER = frozenset(
         "nonfinite",
         "log_every",
         "data.data_root",
+        "data.download",
         "data.workers",
         "scale.accumulate",
         "scale.channels_last",

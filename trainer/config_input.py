@@ -15,9 +15,12 @@ class DataConfig:
     """Where the images come from."""
 
     dataset: Annotated[str, arg(aliases=["--data"])] = "fashion-mnist"
-    """A known name such as fashion-mnist, or folder:PATH, which has a sub-folder of images for each class."""
+    """fashion-mnist, cifar-10, cifar-100, stl-10, flowers-102, pets (as torchvision lays them out), or folder:PATH with
+    a sub-folder of images for each class."""
     data_root: Annotated[str | None, arg(aliases=["--data-root"])] = None
     """Folder that holds (or will hold) a named data set; None looks in the usual places."""
+    download: bool = False
+    """Get a named data set from its publisher if it is not there; Fashion-MNIST, 30 MB, needs no asking."""
     limit: int | None = None
     """Use the first so many images only; None uses all."""
     workers: int = 0
@@ -32,7 +35,9 @@ class DataConfig:
             positive(self, "limit")
         not_negative(self, "workers")
         if self.dataset.startswith("folder:"):
-            without_effect(self, "with a folder, whose path is in dataset", "data_root")
+            without_effect(self, "with a folder, whose path is in dataset", "data_root", "download")
+        if self.dataset == "fashion-mnist":
+            without_effect(self, "with fashion-mnist, which is downloaded unasked", "download")
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ def load_dataset(
 ) -> "ImageSet | ImageFolder":
     """The images that `config` names, with `channels` channels each; DataError says what is wrong with them.
 
-    Fashion-MNIST is downloaded where it is not found, unless `download` is False; the other named sets never are.
+    Fashion-MNIST is downloaded where it is not found, unless `download` is False; the other named sets are if `config`
+    says so.
 
     >>> data = load_dataset(DataConfig(limit=512))
     >>> tuple(data.images.shape), data.classes[int(data.labels[0])]
@@ -88,7 +89,9 @@ def load_dataset(
     if config.dataset != "fashion-mnist":
         from .named_data import load_named
 
-        return _first(load_named(config.dataset, config.data_root, channels, split), config.limit)
+        return _first(
+            load_named(config.dataset, config.data_root, channels, split, download=config.download), config.limit
+        )
     if channels != 1:
         raise DataError(f"Fashion-MNIST is gray, but the model takes {channels} channels: set vit.in_chans to 1.")
     images, labels = _fashion_mnist(config.data_root, split, download)

@@ -17,17 +17,18 @@ __all__ = [
 ]
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from .gathering import world
 
+Value = TypeVar("Value")
 NEEDED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # What the backends say when another process is gone; gloo has no exception of its own.
 LOST = ("gloo", "Gloo", "NCCL", "nccl", "Connection reset", "Connection closed", "Broken pipe", "Timed out", "Store")
@@ -98,6 +99,22 @@ class Processes:
         if error is not None:
             raise error
 
+    def by_turns(self, load: Callable[[], Value]) -> Value:
+        """`load()`, first by one process on each machine, then by the others, which find what that one downloaded.
+
+        Errors are those of `together`.
+
+        >>> Processes().by_turns(lambda: 3)
+        3
+        """
+        first = os.environ.get("LOCAL_RANK", "0") == "0"
+        values = []
+        for turn in (first, not first):
+            with self.together():
+                if turn:
+                    values.append(load())
+        return values[0]
+
 
 class StopVote:
     """Makes a request to stop that reached one process known to all, in the same step of each.
@@ -119,7 +136,7 @@ class StopVote:
         if self._processes.count == 1:
             return asked
         result = self.finish()
-        self._vote = torch.tensor(asked)
+        self._vote = torch.tensor([asked])
         self._work = dist.all_reduce(self._vote, dist.ReduceOp.MAX, group=self._processes.channel, async_op=True)
         return result
 
@@ -130,7 +147,7 @@ class StopVote:
         self._work.wait()
         assert self._vote is not None
         self._work = None
-        return int(self._vote)
+        return int(self._vote.numpy()[0])
 
 
 def launched() -> bool:

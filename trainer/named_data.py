@@ -49,7 +49,7 @@ pets, stl-10 or folder:PATH.
     except (RuntimeError, OSError) as error:
         raise DataError(
             f"no {name} in {root} ({_one_line(error)}): name the folder that holds it in torchvision's layout by "
-            "--data-root; `foreshock evaluate` gets it with --download."
+            "--data-root, or have it downloaded (foreshock train: --data.download, foreshock evaluate: --download)."
         ) from error
 
 

@@ -98,9 +98,9 @@ def prepare(config: TrainConfig) -> Run:
     processes = join(device, config.scale.timeout)
     own = processes.share(config.batch_size, "batch_size")
     check_fitting(config.scale, config.network, config.method.patch_projection, own)
+    data = processes.by_turns(lambda: load_dataset(config.data, config.network.in_chans))
     with processes.together():
         torch.manual_seed(config.seed)
-        data = load_dataset(config.data, config.network.in_chans)
         schedules = Schedules(config, steps_per_epoch(len(data), config.batch_size))
         model = build_method(config).to(device, torch.float64 if config.amp == "float64" else torch.float32)
         checkpoints = _checkpoints(config, processes)

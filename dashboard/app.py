@@ -93,19 +93,24 @@ def _scripts(app: Dash) -> None:
     on(
         js("compose"),
         Output(charts, "figure"),
-        *data("push", "focus", "evidence", "zoom", "scheme"),
+        *data("push", "focus", "evidence", "comparison", "zoom", "scheme"),
         State("schemes", "data"),
     )
     places = [Output("run", "value"), Output("event", "data"), Output("view", "data"), Output("layers", "value")]
-    on(js("arrive"), *places, Output("scale", "value"), Input("url", "search"), *data("run"))
+    places += [Output(name, "value") for name in ("scale", "compared", "by", "axis")]
+    on(js("arrive"), *places, Input("url", "search"), *data("run"))
     on(js("choose"), Output("want", "data"), *value("run", "layers", "scale"), *data("view"))
+    versus = ("compared", "by", "axis")
     told = data("event", "view", "zoom", "push")
-    on(js("address"), Output("wanted-focus", "data"), *value("run", "layers", "scale"), *told)
+    on(js("address"), Output("wanted-focus", "data"), *value("run", "layers", "scale", *versus), *told)
     on(js("show"), Output(each_view, "hidden"), *data("view"))
     on(js("tick"), Output("link", "children"), Input("clock", "n_intervals"))
     held = State("runs-grid", "rowData")
     on(js("wantRuns"), Output("want-runs", "data"), *data("view"), Input("clock", "n_intervals"), held)
     on(js("wantEvidence"), Output("want-evidence", "data"), *data("view", "push"), *value("run", "lag-layer"))
+    again, shown = Input("clock", "n_intervals"), State("comparison", "data")
+    on(js("wantCompare"), Output("want-compare", "data"), *data("view"), *value(*versus), again, shown)
+    later(js("selected"), Output("compare-selected", "children"), Input("runs-grid", "selectedRows"))
     on(js("wantSettings"), Output("want-settings", "data"), *data("view", "push"), *value("run"))
     later(
         js("search"),

@@ -30,8 +30,20 @@ KEYS = (
     ("?", "this list"),
 )
 # What the page remembers, all in the browser; the address bar holds what makes a link.
-STORES = ("push", "focus", "evidence", "want", "attach", "zoom", "scheme", "event", "view", "wanted-focus")
-WANTED = ("want-runs", "want-evidence", "want-settings")  # questions of the views to the server
+STORES = (
+    "push",
+    "focus",
+    "evidence",
+    "comparison",
+    "want",
+    "attach",
+    "zoom",
+    "scheme",
+    "event",
+    "view",
+    "wanted-focus",
+)
+WANTED = ("want-runs", "want-evidence", "want-compare", "want-settings")  # questions of the views to the server
 
 
 def page(names: Sequence[str], root: str) -> dmc.MantineProvider:

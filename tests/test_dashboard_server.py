@@ -175,7 +175,7 @@ def test_malformed_requests_are_refused_in_a_sentence(client: TestClient, body: 
     "value",
     [None, 7, {"run": "demo"}, {"run": "demo", "layer": 5}, {"run": "demo", "layer": "nothing"}, {"run": "../x"}],
 )
-@pytest.mark.parametrize("store", ["want-evidence", "want-settings", "want-runs"])
+@pytest.mark.parametrize("store", ["want-evidence", "want-settings", "want-runs", "want-compare"])
 def test_the_views_answer_anything(client: TestClient, store: str, value: object) -> None:
     listed = client.get("/_dash-dependencies").json()
     found = next(item for item in listed if item["inputs"][0]["id"] == store and not item["clientside_function"])

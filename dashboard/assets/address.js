@@ -15,6 +15,9 @@
     if (state.scale && state.scale !== "ratio") given.set("scale", state.scale);
     if (state.zoom) { given.set("from", Math.round(state.zoom[0])); given.set("to", Math.round(state.zoom[1])); }
     if (state.event) given.set("event", state.event);
+    for (const name of state.compared || []) given.append("with", name);
+    if (state.by) given.set("by", state.by);
+    if (state.axis && state.axis !== "step") given.set("axis", state.axis);
     const search = "?" + given.toString(), old = new URLSearchParams(window.location.search);
     if (search === window.location.search) return;
     const moved = old.get("view") !== null && (old.get("view") !== state.view || old.get("run") !== state.run);

@@ -9,7 +9,7 @@
   const fs = window.foreshock;
   const kept = {
     raw: {}, fine: null, cursor: null, run: null, look: "", extent: null, best: "", zoom: null, chosen: false,
-    page: Math.random().toString(36).slice(2), attached: null, attachedAt: 0, heard: 0, asked: 0, askedFine: 0, askedRuns: 0,
+    page: Math.random().toString(36).slice(2), attached: null, attachedAt: 0, heard: 0, asked: 0, askedFine: 0, askedRuns: 0, askedCompare: 0, selected: [],
     paused: false, missed: false, waiting: [], focusOf: "", state: "", arrived: false, layers: [], scale: "ratio",
     columns: 1000, view: null, event: null,
   };
@@ -55,7 +55,7 @@
     if (push.cursor && push.cursor.look !== kept.look) return false;  // an answer to an older question
     if (push.kind === "window") {
       if (!kept.zoom || !expected(push.cursor)) return false;
-      kept.fine = push.low === null ? null : push;
+      kept.fine = push.low === null ? { of: push.window.join(), low: 0, high: -1, figures: {} } : { ...push, of: push.window.join() };
       return true;
     }
     if (kept.paused && push.via === "socket" && push.figures) { kept.missed = true; return false; }
@@ -195,7 +195,7 @@
   // ---- what Dash calls ----
 
   const callbacks = {
-    compose(push, focus, evidence, zoom, _scheme, schemes) {
+    compose(push, focus, evidence, comparison, zoom, _scheme, schemes) {
       if (changed("push") && push) {
         if (push.via === "socket") kept.heard = Date.now();
         kept.waiting.push(push);
@@ -206,8 +206,8 @@
         for (const item of kept.waiting.splice(0)) steps = take(item) || steps;
       }
       const fresh = {};
-      for (const [name, sent] of Object.entries({ focus, evidence })) {
-        if (changed(name) && sent && sent.run === kept.run) Object.assign(fresh, sent.figures);
+      for (const [name, sent] of Object.entries({ focus, evidence, comparison })) {
+        if (changed(name) && sent && (name === "comparison" || sent.run === kept.run)) Object.assign(fresh, sent.figures);
       }
       Object.assign(kept.raw, fresh);
       const range = kept.zoom || kept.extent;
@@ -222,8 +222,8 @@
     arrive(search, options) {
       const given = new URLSearchParams(search || window.location.search);
       const names = (options || []).map((option) => option.value);
-      if (kept.arrived && kept.run && changed("run")) return Array(5).fill(same());
-      if (!names.length && !given.get("run")) return Array(5).fill(same());
+      if (kept.arrived && kept.run && changed("run")) return Array(8).fill(same());
+      if (!names.length && !given.get("run")) return Array(8).fill(same());
       const number = (key) => (given.get(key) === null ? NaN : Number(given.get(key)));
       const zoom = [number("from"), number("to")];
       const range = zoom[0] < zoom[1] ? zoom : null;
@@ -233,7 +233,9 @@
       const usual = names.length > 1 && !given.get("run") ? "runs" : "run";
       const view = document.querySelector(`[data-view="${CSS.escape(given.get("view") || "")}"]`) ? given.get("view") : usual;
       const layers = (given.get("layers") || "").split(",").filter(Boolean);
-      return [run, event, view, layers, given.get("scale") || "ratio"];
+      if (kept.run) set("zoom", { data: range });  // Back or Forward
+      const versus = [given.getAll("with"), given.get("by"), given.get("axis") || "step"];
+      return [run, event, view, layers, given.get("scale") || "ratio", ...versus];
     },
 
     choose(run, layers, scale, view) {
@@ -253,10 +255,10 @@
       return question(null, null);
     },
 
-    address(run, layers, scale, event, view, zoom, push) {
+    address(run, layers, scale, compared, by, axis, event, view, zoom, push) {
       if (!kept.arrived) return same();
       const wanted = event && kept.chosen ? event : "";
-      fs.address({ view, run, layers, scale, zoom: kept.zoom, event: wanted });
+      fs.address({ view, run, layers, scale, zoom: kept.zoom, event: wanted, compared, by, axis });
       if (!run || run !== kept.run) return same();
       const there = push && push.run === run && push.kind !== "beat" ? "there" : "";
       const best = push && push.run === run ? push.best || "" : "";
@@ -301,6 +303,8 @@
       if (!kept.run || document.hidden) return same();
       const now = Date.now(), silent = now - kept.heard > SILENCE_MS;
       if (silent && !kept.paused && now - kept.asked > POLL_MS) ask(kept.cursor);
+      const coarse = kept.zoom && kept.cursor && !(kept.fine && kept.fine.of === kept.zoom.join());
+      if (coarse && now - kept.askedFine > POLL_MS && now - kept.asked > POLL_MS / 2) askFine();  // its answer was lost
       if (silent && kept.cursor && now - kept.attachedAt > AGAIN_MS) { kept.attached = null; attach(); }
       if (kept.paused) return "paused";
       if (!["running", "stalled"].includes(kept.state)) return "";
@@ -323,6 +327,21 @@
       if (key === kept.evidenceOf || again) return same();
       Object.assign(kept, { evidenceOf: key, askedEvidence: Date.now(), evidenceRun: run + layer });
       return { run, layer, nonce: Math.random() };
+    },
+
+    wantCompare(view, compared, by, axis, _ticks, comparison) {
+      if (view !== "compare" || document.hidden) return same();
+      const key = JSON.stringify([compared, by, axis]), now = Date.now();
+      const due = now - kept.askedCompare > (comparison && !comparison.pending ? 10000 : 1500);
+      if (key === kept.compareOf && !due) return same();
+      Object.assign(kept, { compareOf: key, askedCompare: now });
+      return { runs: compared || [], by, axis, nonce: Math.random() };
+    },
+
+    selected(rows) {
+      kept.selected = (rows || []).map((row) => row.run);
+      set("compare-selected", { disabled: kept.selected.length < 2 });
+      return kept.selected.length ? `Compare ${kept.selected.length} runs` : "Compare";
     },
 
     wantSettings(view, push, run) {

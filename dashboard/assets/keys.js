@@ -48,6 +48,10 @@
     if (link) fs.go(link.dataset.view);
     if (run) { fs.set("run", { value: run.dataset.run }); fs.go("run"); }
     if (dialog) help(dialog.dataset.help === "open");
+    if (at("#compare-selected") && fs.kept.selected.length > 1) {
+      fs.set("compared", { value: fs.kept.selected });
+      fs.go("compare");
+    }
     if (step) fs.neighbour(Number(step.dataset.neighbour));
     if (button && buttons[button.id]) buttons[button.id]();
     for (const menu of document.querySelectorAll(".fs-save[open]")) if (!menu.contains(event.target)) menu.open = false;

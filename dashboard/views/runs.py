@@ -50,6 +50,7 @@ def layout() -> list[Any]:
     search: Any = dmc.TextInput(
         id="runs-search", placeholder="Search", size="sm", className="fs-search", **labelled("Search the runs")
     )
+    pick = dmc.Button("Compare", id="compare-selected", variant="default", size="xs", disabled=True)
     grid = AgGrid(
         id="runs-grid",
         columnDefs=_columns([]),
@@ -65,7 +66,7 @@ def layout() -> list[Any]:
             className="fs-summary",
             **labelled("Summary"),
         ),
-        html.Div([search, html.Div(id="runs-tools", className="fs-tools")], className="fs-toolbar"),
+        html.Div([search, html.Div(pick, className="fs-tools")], className="fs-toolbar"),
         grid,
         html.P(
             "Score: OLMo 2's spike score, the share of steps whose gradient norm is at least 7 σ from the mean of the "

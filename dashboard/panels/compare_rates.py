@@ -1,0 +1,62 @@
+"""Spikes and dips per 10,000 steps, by group, with exact 95 % intervals; and a row for every run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..comparison import Comparison
+from ..evidence_axis import blank, evidence_layout
+from ..view import Drawn, Table
+
+TITLE = "Rates of spikes and dips"
+HELP = "Per 10,000 steps beyond the warm-up. Intervals are exact and take every event for independent."
+ORDER = 340
+PLACE = "compare"
+HEIGHT = 340
+
+_KINDS = (("spikes", "$first", "circle", -0.1), ("dips", "$dip", "diamond", 0.1))
+
+
+def draw(comparison: Comparison) -> Drawn:
+    """Rates with intervals, and the table of runs."""
+    data = [_points(comparison, *kind) for kind in _KINDS]
+    if not any(trace["x"] for trace in data):
+        empty = blank("Looking for spikes…" if comparison.pending else "Nothing to count.")
+        return Drawn(empty.figure, (_table(comparison),))
+    y = {"title": {"text": "per 10,000 steps", "standoff": 8}, "rangemode": "tozero"}
+    legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
+    layout = evidence_layout(comparison.by, y, showlegend=True, legend=legend)
+    names = [group.name for group in comparison.groups]
+    ticks = {"tickvals": list(range(len(names))), "ticktext": [name[:18] for name in names], "showgrid": False}
+    layout["xaxis"] |= {**ticks, "range": [-0.6, len(names) - 0.4]}
+    layout["margin"] |= {"t": 34}
+    return Drawn({"data": data, "layout": layout}, (_table(comparison),), comparison.verdict)
+
+
+def _points(comparison: Comparison, kind: str, colour: str, symbol: str, shift: float) -> dict[str, Any]:
+    found = [(i, rate) for i, group in enumerate(comparison.groups) if (rate := group.rate(kind)) is not None]
+    error = {"array": [r[3] - r[1] for _, r in found], "arrayminus": [r[1] - r[2] for _, r in found]}
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": kind,
+        "x": [i + shift for i, _ in found],
+        "y": [rate[1] for _, rate in found],
+        "error_y": {"symmetric": False, **error, "color": colour, "thickness": 1.5, "width": 4},
+        "marker": {"symbol": symbol, "size": 10, "color": colour},
+        "hovertext": [f"{r[0]} {kind}: {r[1]:.1f} [{r[2]:.1f}, {r[3]:.1f}] per 10,000 steps" for _, r in found],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+    }
+
+
+def _table(comparison: Comparison) -> Table:
+    def number(value: float | None, scale: float = 1, digits: int = 0) -> str:
+        return "–" if value is None else f"{scale * value:.{digits}f}"
+
+    rows = [
+        (m.run, group.name, m.state, f"{m.counted:,}", number(m.spikes), number(m.dips), number(m.final, 100, 1))
+        for group in comparison.groups
+        for m in group.members
+    ]
+    head = ("Run", comparison.by, "State", "Steps", "Spikes", "Dips", "Final kNN, %")
+    return Table("Runs", head, tuple(rows), note="" if rows else "No run is chosen.")

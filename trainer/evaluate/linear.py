@@ -2,7 +2,7 @@
 
 Source: arXiv 2104.02057, Sec. 5: SGD without weight decay, 90 epochs, random resized crops and flips, single-crop top-1
 accuracy. The features of a fixed number of augmented passes are computed once and kept, and the epochs go round them;
-with as many passes as epochs that is the paper's protocol exactly. The learning rate is chosen on images that are held
+with as many passes as epochs every epoch has crops of its own, as in the paper. The learning rate is chosen on images that are held
 out of the training set, never on the test images.
 """
 
@@ -37,7 +37,7 @@ class Settings(Source):
     head: HeadName = "linear"
     """The paper's linear layer alone, or one after a BatchNorm without scale and shift."""
     passes: int = 10
-    """Augmented passes whose features are kept; as many as epochs is the paper's protocol."""
+    """Augmented passes whose features are kept; as many as epochs gives every epoch its own crops, as in the paper."""
     crop_min: float = 0.08
     """Smallest share of an image's area that a random crop shows."""
     held_out: float = 0.1

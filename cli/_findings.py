@@ -11,7 +11,7 @@ from rich.table import Table
 from ._sources import has_curve
 
 if TYPE_CHECKING:
-    from ..probes import Dip, Precedence, Spike
+    from ..probes import Dip, Finding, Precedence, RunScores, Spike
     from ..traces import Trace
     from ._sources import Table as FileTable
 
@@ -27,9 +27,11 @@ def print_findings(
     pairs: Sequence["Precedence"],
     *,
     within: int,
+    scores: "RunScores | None" = None,
+    findings: Sequence["Finding"] = (),
     console: Console | None = None,
 ) -> None:
-    """Print what the run shows: a sentence, a table of spikes, a table of dips with what preceded each."""
+    """Print what the run shows: sentences, a table of spikes, a table of dips with what preceded each."""
     console = console or Console()
     after_warmup = [spike for spike in spikes if not spike.warmup]
     console.print(
@@ -39,6 +41,10 @@ def print_findings(
         + f", {count(len(dips), 'dip')}",
         highlight=False,
     )
+    if scores is not None and scores.worst_layer is not None:
+        console.print(f"[dim]{escape(scores_line(scores))}[/]", highlight=False)
+    for finding in findings:
+        console.print(f"[bold]{finding.kind}[/]: {escape(finding.text)}", highlight=False)
     if spikes:
         console.print(spike_table(spikes, pairs))
     if len(spikes) > MOST_ROWS:
@@ -49,6 +55,20 @@ def print_findings(
         console.print(dip_table(dips, pairs, within))
     if not has_curve(trace):
         console.print("[dim]no kNN curve in this run, so no dips to look for[/]")
+
+
+def scores_line(scores: "RunScores") -> str:
+    """The scores of a run in one line.
+
+    >>> from foreshock.probes import RunScores
+    >>> scores_line(RunScores(5000, 2, 3.0, 0.01, "patch_embed", 4.0, 1, 1.25, None, None))
+    '3.0 spikes per 10,000 steps and layer, 1.0 % of the run in one, most in patch_embed (4.0); dip mass 1.25'
+    """
+    line = (
+        f"{scores.spikes_per_10k:.1f} spikes per 10,000 steps and layer, {scores.share_in_spike:.1%} of the run in one"
+    )
+    line = line.replace("%", " %") + f", most in {scores.worst_layer} ({scores.worst_per_10k:.1f})"
+    return line + ("" if scores.dip_mass is None else f"; dip mass {scores.dip_mass:.2f}")
 
 
 def spike_table(spikes: Sequence["Spike"], pairs: Sequence["Precedence"]) -> Table:

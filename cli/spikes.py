@@ -40,7 +40,8 @@ class SpikesCommand:
 def main(argv: Sequence[str]) -> int:
     """Entry point of `foreshock spikes`; exit code 0 whether or not there are any."""
     command = tyro.cli(SpikesCommand, args=list(argv), prog="foreshock spikes")
-    from ..probes import preceding
+    from ..probes import findings, preceding, run_scores
+    from ..probes.records import plain
     from ._sources import dips_of, has_curve, open_source, spikes_of
 
     trace = open_source(command.run, columns=command.column, step_column=command.step_column)
@@ -48,12 +49,19 @@ def main(argv: Sequence[str]) -> int:
     spikes = spikes_of(trace, command.column, layer=command.layer, detector=command.detector, **thresholds)
     dips = dips_of(trace) if has_curve(trace) else []
     pairs = preceding(spikes, dips, within=command.within)
+    # Of one layer, or of chosen columns, the scores of the run would say something else.
+    whole = command.layer is None and not command.column and "grad_norm" in trace.series
+    run: Any = trace  # a table of a file reads like a trace
+    scores = run_scores(run, spikes=spikes, dips=dips, olmo=False) if whole else None
+    found = findings(run)
     if command.json:
-        print(json.dumps(as_json(trace, spikes, dips, pairs), allow_nan=False))
+        more = {"findings": [plain(dataclasses.asdict(one)) for one in found]}
+        more |= {"scores": plain(dataclasses.asdict(scores)) if scores else None}
+        print(json.dumps(as_json(trace, spikes, dips, pairs) | more, allow_nan=False))
     else:
         from ._findings import print_findings
 
-        print_findings(trace, spikes, dips, pairs, within=command.within)
+        print_findings(trace, spikes, dips, pairs, within=command.within, scores=scores, findings=found)
     return 0
 
 

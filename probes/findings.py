@@ -1,8 +1,8 @@
 """What befell a run as a whole: divergence, collapse, plateau, each with its step, its evidence and a sentence.
 
-A curve (loss, kNN accuracy, spread of the features) is cut into at most 100 pieces of 5 values or more, whose medians are
-compared: single steps, and spikes, decide nothing. Curves of fewer than 50 values are too short to tell, except that a
-loss which ends in values that are not finite has diverged whatever its length.
+A curve (loss, kNN accuracy, spread of the features) is cut into at most 100 pieces of 5 values or more, and their
+medians are compared: single steps, and spikes, decide nothing. Curves of fewer than 50 values are too short to tell,
+except that a loss which ends in values that are not finite has diverged whatever its length.
 """
 
 from __future__ import annotations

@@ -43,6 +43,9 @@ def test_spikes_as_json_finds_what_was_planted(run_dir: Path, capsys: pytest.Cap
     (dip,) = found["dips"]
     assert dip["onset_by"] == 512
     assert {(p["layer"], p["lag"]) for p in found["precedences"]} >= {("patch_embed", 12)}
+    assert found["scores"]["dips"] == 1
+    assert found["scores"]["spikes_per_10k"] > 0
+    assert isinstance(found["findings"], list)
 
 
 def test_spikes_as_tables_names_layers_and_lags(run_dir: Path) -> None:
@@ -52,6 +55,18 @@ def test_spikes_as_tables_names_layers_and_lags(run_dir: Path) -> None:
     assert "1 dip" in done.stdout
     assert "patch_embed" in done.stdout
     assert "12 steps later" in done.stdout
+    assert "per 10,000 steps and layer" in done.stdout
+
+
+def test_spikes_tells_of_a_run_that_diverged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with TraceWriter(tmp_path / "run", layers=["norm"]) as writer:
+        loss = np.r_[np.linspace(7, 3, 300), np.linspace(3, 8, 100)]
+        writer.extend(np.arange(400), {"grad_norm": np.ones((1, 400), np.float32), "loss": loss})
+    assert main(["spikes", str(tmp_path / "run")]) == 0
+    assert "divergence: The loss rises for good from step 345" in " ".join(capsys.readouterr().out.split())
+    assert main(["spikes", str(tmp_path / "run"), "--json", "--layer", "norm"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["scores"], found["findings"][0]["kind"]) == (None, "divergence")
 
 
 def test_one_layer_and_a_threshold(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreshock.probes import Spike, SpikeFinder, find_spikes
+from foreshock.probes.detectors import known
 from foreshock.traces import TraceWriter, open_trace
 
 SMALL = {"window": 12, "minimum": 4, "rebaseline": 6, "merge": 3}  # so that short series show everything
@@ -172,7 +173,18 @@ class TestNotFinite:
             find_spikes(x)
 
 
-CUT = {"robust": SMALL, "robust_z": SMALL, "lightning": {"merge": 3}, "find_peaks": {"merge": 3, "window": 9}}
+CUT = {
+    "cusum": {"merge": 3, "window": 12, "minimum": 4},
+    "find_peaks": {"merge": 3, "window": 9},
+    "lightning": {"merge": 3},
+    "llm_foundry": {"merge": 3, "window": 4, "patience": 1},
+    "olmo2": {"merge": 3, "window": 12, "minimum": 4, "sigmas": 2.0},
+    "olmo_core": {"merge": 3, "window": 12, "minimum": 4, "sigmas": 2.0},
+    "rms": {"merge": 3},
+    "robust": SMALL,
+    "robust_z": SMALL,
+    "zclip": {"merge": 3, "warmup": 4},
+}
 
 # Values with ties, spikes, levels, zeros and non-finite ones, all of them frequent.
 VALUES = st.one_of(st.sampled_from([0.5, 0.5, 0.5, 0.6, 1.0, 1.5, 4.0, 0.0, math.nan, math.inf]), st.floats(1e-3, 1e3))
@@ -205,7 +217,7 @@ def stream(steps, x, cuts, restart, **options):
     streams(),
     st.booleans(),
     st.sampled_from(["nonfinite", "gap"]),
-    st.sampled_from(["robust", "robust_z", "lightning", "find_peaks"]),
+    st.sampled_from(known()),
 )
 def test_any_chunking_finds_identical_events(case, restart, nan, detector):
     steps, x, cuts = case

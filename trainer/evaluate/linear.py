@@ -2,8 +2,8 @@
 
 Source: arXiv 2104.02057, Sec. 5: SGD without weight decay, 90 epochs, random resized crops and flips, single-crop top-1
 accuracy. The features of a fixed number of augmented passes are computed once and kept, and the epochs go round them;
-with as many passes as epochs every epoch has crops of its own, as in the paper. The learning rate is chosen on images that are held
-out of the training set, never on the test images.
+with as many passes as epochs every epoch has crops of its own, as in the paper. The learning rate is chosen on images
+that are held out of the training set, never on the test images.
 """
 
 __all__ = ["Settings", "evaluate"]

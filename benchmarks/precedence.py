@@ -1,6 +1,6 @@
 """False positives, power, bias and coverage of the statistics, over simulated worlds in which the answer is known.
 
-    python benchmarks/precedence.py                              # everything: 500 worlds a row, about 6 minutes of a core
+    python benchmarks/precedence.py                              # everything: 500 worlds a row, 6 minutes of a core
     python benchmarks/precedence.py --only onset_order --worlds 100
 
 `positive` is the share of worlds with p <= .05: a false positive where nothing was planted, power where something was.

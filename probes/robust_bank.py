@@ -21,6 +21,8 @@ __all__ = ["COMPILE_FROM", "Bank", "judge"]
 COMPILE_FROM = 300_000
 """Values after which the compiled kernel is loaded: plain Python has spent about a second on as many by then."""
 
+_MOST_ROOM = 20_000_000  # values that the kernel's arrays may hold; a "never" such as rebaseline=10**9 stays in Python
+
 
 class Bank:
     """L series under one rule: `scan` takes the next values of all of them, `states` tells what is remembered.
@@ -42,8 +44,9 @@ class Bank:
 
     def scan(self, kinds: np.ndarray, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Judge the next [L, n] values, as `kinds_and_logs` tells them: flags u8, z f64, median f64, all [L, n]."""
-        wanted = self._memory is None and Bank.judged + kinds.size >= COMPILE_FROM
-        if wanted and (kernel := _compiled()) is not None:
+        room = len(self._states) * (2 * self._rule.window + self._rule.rebaseline)
+        wanted = Bank.judged + kinds.size >= COMPILE_FROM and room <= _MOST_ROOM
+        if self._memory is None and wanted and (kernel := _compiled()) is not None:
             self._memory = _Memory(kernel, self._states, self._rule)
         if self._memory is not None:
             return self._memory.scan(kinds, logs)

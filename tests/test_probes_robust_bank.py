@@ -114,6 +114,12 @@ def test_a_layout_that_is_not_contiguous_changes_nothing(compiled):
     assert find_spikes(x) == find_spikes(np.asfortranarray(x)) == find_spikes(x.T.copy().T)
 
 
+def test_a_window_without_end_costs_no_memory(compiled):
+    x = series(2, 900, seed=3)
+    endless = {"window": 10**12, "rebaseline": 10**12}
+    assert find_spikes(x, **endless) == find_spikes(x, window=1000, rebaseline=1000)
+
+
 SCRIPT = """
 import sys
 import warnings

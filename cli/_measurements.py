@@ -20,6 +20,8 @@ def print_measured(measured: "Measured", console: Console | None = None) -> None
         console.print(f"[dim]{name.replace('_', ' ')}:[/] {escape(words(value))}", highlight=False, soft_wrap=True)
     table = Table(header_style="bold")
     columns = list(dict.fromkeys(name for row in measured.results for name in row))
+    # A column that says "no" all the way down only takes room.
+    columns = [name for name in columns if any(row.get(name) is not False for row in measured.results)]
     for name in columns:
         table.add_column(name.replace("_", " ") + (", %" if is_share(name) else ""), justify="right")
     for row in measured.results:

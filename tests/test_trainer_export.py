@@ -13,6 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from tiny_checkpoints import write_checkpoint
 from tiny_runs import tiny_config
 from torch import nn
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from foreshock.cli.__main__ import main
 from foreshock.trainer.config import HeadConfig, MethodConfig, ResNetConfig, TrainConfig, VitConfig
@@ -139,6 +140,10 @@ def test_the_folder_is_read_by_timm_and_its_card_says_what_was_measured(saved: P
     assert config["model_args"]["num_heads"] == 2
     assert config["pretrained_cfg"]["input_size"] == [1, 28, 28]
     assert config["pretrained_cfg"]["mean"] == [0.286]
+    transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model), is_training=False)
+    image = to_pil_image(torch.randint(0, 256, (1, 28, 28), dtype=torch.uint8))
+    seen = transform(image)
+    assert torch.allclose(seen, (pil_to_tensor(image) / 255 - 0.286) / 0.353, atol=1e-5)  # as it was trained
     card = (out / "README.md").read_text()
     accuracy = json.loads(measured.read_text())["headline"]["accuracy"]
     for words in (

@@ -27,6 +27,8 @@ from .token_norm import TokenBatchNorm
 # Width to the timm model that a ViT is named after; its other sizes are given as arguments.
 NAMES = {192: "vit_tiny_patch16_224", 384: "vit_small_patch16_224", 768: "vit_base_patch16_224"}
 NAMES |= {1024: "vit_large_patch16_224", 1280: "vit_huge_patch14_224"}
+# Their images are seen whole, not by a crop of the centre.
+SMALL = ("fashion-mnist", "cifar-10", "cifar-100")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def to_timm(pretrained: Pretrained) -> TimmModel:
         "input_size": [network.in_chans, *network.size],
         "fixed_input_size": isinstance(network, VitConfig),
         "interpolation": "bilinear",
-        "crop_pct": 0.875,
+        "crop_pct": 1.0 if pretrained.data and pretrained.data.dataset in SMALL else 0.875,
         "crop_mode": "center",
         "mean": list(mean),
         "std": list(std),

@@ -1,16 +1,22 @@
-"""What the store costs: microseconds a step, milliseconds a commit or a read, bytes a value, for 150 layers."""
+"""What the store costs: bytes a value, microseconds a step, milliseconds a read, beside other trackers in the same run.
+
+`python benchmarks/store.py --steps 1000000` measures foreshock alone; `--peers` adds, at `--peer-steps`, the stores of
+`benchmarks/store_peers.py` that are installed (`pip install 'foreshock[bench]'`). Best of several for reads; the disk
+is the one of the temporary folder (TMPDIR).
+"""
 
 from __future__ import annotations
 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from store_peers import PEERS, Peer, Row
 
-from foreshock.traces import TraceWriter, open_trace
+from foreshock.traces import Trace, TraceWriter, open_trace
 
 SCALARS = (
     "loss",
@@ -22,86 +28,163 @@ SCALARS = (
     "step_time",
     "grad_norm_total",
 )
+BLOCK = 8192
+PLANTED = 1000
+ZOOMS = (100, 500, 1500, 4000)  # columns of a picture of the whole run
 
 
-def gradient_norms(layers: int, steps: int) -> np.ndarray:
-    """Log-normal series that wander slowly, [layers, steps], as gradient norms do."""
+def gradient_norms(layers: int, steps: int) -> Iterator[np.ndarray]:
+    """Log-normal series that wander slowly, in blocks [layers, n], as gradient norms do."""
     rng = np.random.default_rng(0)
-    level = rng.normal(size=(layers, 1)) + np.cumsum(rng.normal(scale=0.003, size=(layers, steps)), axis=1)
-    return np.exp(level + rng.normal(scale=0.1, size=(layers, steps))).astype(np.float32)
+    level = rng.normal(size=(layers, 1))
+    for start in range(0, steps, BLOCK):
+        n = min(BLOCK, steps - start)
+        drift = level + np.cumsum(rng.normal(scale=0.003, size=(layers, n)), axis=1)
+        level = 0.999 * drift[:, -1:]
+        yield np.exp(drift + rng.normal(scale=0.1, size=(layers, n))).astype(np.float32)
+
+
+def planted(layers: int, steps: int) -> list[tuple[int, int]]:
+    """Layer and step of spikes of one step."""
+    rng = np.random.default_rng(1)
+    cells = rng.choice(layers * steps, size=min(PLANTED, layers * steps // 100), replace=False)
+    return [(int(cell // steps), int(cell % steps)) for cell in cells]
+
+
+def with_spikes(layers: int, steps: int) -> Iterator[np.ndarray]:
+    """The same series with the planted spikes, a thousand-fold and more, each of a height of its own."""
+    spikes = planted(layers, steps)
+    for number, block in enumerate(gradient_norms(layers, steps)):
+        for index, (layer, step) in enumerate(spikes):
+            if number * BLOCK <= step < number * BLOCK + block.shape[1]:
+                block[layer, step - number * BLOCK] = height(index)
+        yield block
+
+
+def height(index: int) -> float:
+    """The height of a planted spike: a float32 with 11 bits of mantissa, so that rounding keeps it."""
+    return 4096.0 + 2.0 * index
 
 
 def best(repeats: int, work: Callable[[], object]) -> float:
-    """Return the shortest of `repeats` durations, in seconds."""
-    durations = []
-    for _ in range(repeats):
+    """Return the shortest of `repeats` durations, in milliseconds; what takes longer than a second isn't repeated."""
+    durations: list[float] = []
+    while len(durations) < repeats and sum(durations) < 1:
         start = time.perf_counter()
         work()
         durations.append(time.perf_counter() - start)
-    return min(durations)
+    return min(durations) * 1e3
 
 
-def append_seconds(path: Path, norms: np.ndarray) -> float:
-    """Append row by row; return the seconds that append() took, the final flush not counted."""
-    rows = np.ascontiguousarray(norms.T)
+def layer_names(layers: int) -> list[str]:
+    """Names as a ViT's."""
+    return [f"layer.{i:03d}" for i in range(layers)]
+
+
+def write(path: Path, layers: int, steps: int, bits: int | None) -> float:
+    """Append row by row; return the microseconds that append() took a step."""
     scalars = dict.fromkeys(SCALARS, 0.5)
-    with TraceWriter(path, layers=[f"layer.{i:03d}" for i in range(len(norms))]) as writer:
-        start = time.perf_counter()
-        for step, row in enumerate(rows):
-            writer.append(step, {"grad_norm": row, **scalars})
-        return time.perf_counter() - start
+    spent = 0.0
+    with TraceWriter(path, layers=layer_names(layers), rounding_bits=bits) as writer:
+        step = 0
+        for block in with_spikes(layers, steps):
+            rows = np.ascontiguousarray(block.T)
+            start = time.perf_counter()
+            for row in rows:
+                writer.append(step, {"grad_norm": row, **scalars})
+                step += 1
+            spent += time.perf_counter() - start
+            writer.flush()  # not counted: a real step leaves the thread time, this loop doesn't
+    return spent / steps * 1e6
 
 
-def commit_seconds(path: Path, norms: np.ndarray) -> float:
-    """Return the seconds of one commit of 64 new rows, on the caller's own thread."""
-    names = [f"layer.{i:03d}" for i in range(len(norms))]
-    writer = TraceWriter(path, layers=names, background=False, flush_rows=4096, flush_seconds=1e9)
-    durations = []
-    for start in range(0, 2048, 64):
-        steps = np.arange(start, start + 64)
-        writer.extend(steps, {"grad_norm": norms[:, steps], **dict.fromkeys(SCALARS, steps * 0.5)})
-        durations.append(best(1, writer.flush))
-    writer.close()
-    return float(np.median(durations))
+def seen(trace: Trace, spikes: list[tuple[int, int]]) -> int:
+    """How many planted spikes, each with its exact height, are in the picture at every zoom; others may hide none."""
+    found = np.ones(len(spikes), bool)
+    for columns in ZOOMS:
+        cells = trace.overview("grad_norm", columns=columns)
+        for index, (layer, step) in enumerate(spikes):
+            cell = int(np.searchsorted(cells.last, step))
+            there = [
+                height(i)
+                for i, (a, b) in enumerate(spikes)
+                if a == layer and cells.first[cell] <= b <= cells.last[cell]
+            ]
+            found[index] &= bool(cells.max[layer, cell] == max(there))
+    return int(found.sum())
+
+
+def foreshock_row(folder: Path, layers: int, steps: int, bits: int | None = None) -> Row:
+    """Measure everything on one trace."""
+    path = folder / f"foreshock-{bits}"
+    cost = write(path, layers, steps, bits)
+    files = [file for file in path.rglob("*") if file.is_file()]
+    sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in files}
+    raw = sum(size for name, size in sizes.items() if name.startswith("grad_norm/"))
+    pyramid = sum(size for name, size in sizes.items() if name.startswith("overview/") and "/grad_norm/" in name)
+    trace = open_trace(path)
+    last, name = int(trace.steps[-1]), trace.layers[layers // 2]
+    spikes = planted(layers, steps)
+    values = layers * steps
+    return Row(
+        "foreshock" if bits is None else f"foreshock, {bits} bits",
+        bytes_a_value=raw / values,
+        bytes_with_overview=(raw + pyramid) / values,
+        step_us=cost,
+        overview_ms=best(5, lambda: trace.overview("grad_norm")),
+        last_ms=best(9, lambda: trace.read("grad_norm", start=-10_000, layer=name)),
+        tick_ms=best(9, lambda: trace.refresh().since(last - 100)),
+        files=len(files),
+        spikes=f"{seen(trace, spikes)} of {len(spikes)}",
+    )
+
+
+def peer_row(peer: Peer, folder: Path, layers: int, steps: int) -> Row:
+    """Measure what another store can do."""
+    names, spikes = layer_names(layers), planted(layers, steps)
+    norms = np.concatenate(list(with_spikes(layers, steps)), axis=1)
+    cost = peer.write(folder, names, norms) / steps * 1e6
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    middle = names[layers // 2]
+    reads = {
+        "overview_ms": peer.overview,
+        "last_ms": lambda: peer.last(middle, 10_000),
+        "tick_ms": lambda: peer.tick(100),
+    }
+    times = {key: best(2, work) if peer.reads else None for key, work in reads.items()}
+    shown = peer.shown(names, spikes, [height(i) for i in range(len(spikes))])
+    size = sum(file.stat().st_size for file in files) / norms.size
+    told = "–" if shown is None else f"{shown} of {len(spikes)}"
+    return Row(peer.name, size, size, cost, **times, files=len(files), spikes=told)
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("--layers", type=int, default=150)
     parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--rounding-bits", type=int, default=None, help="a second trace with so many bits")
+    parser.add_argument("--peers", action="store_true", help="other stores too, at --peer-steps")
+    parser.add_argument("--peer-steps", type=int, default=10_000)
     options = parser.parse_args()
-    norms = gradient_norms(options.layers, options.steps)
+    print(Row.head(options.layers))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "run"
-        append = append_seconds(path, norms)
-        trace = open_trace(path)
-        np.testing.assert_array_equal(trace["grad_norm"], norms)
-        sizes = {file: file.stat().st_size for file in path.rglob("*") if file.is_file()}
-        raw = sum(size for file, size in sizes.items() if file.is_relative_to(path / "grad_norm"))
-        pyramid = sum(size for file, size in sizes.items() if file.is_relative_to(path / "overview"))
-        last = int(trace.steps[-1])
-        figures = [
-            ("append, a step", f"{append / options.steps * 1e6:.1f} us"),
-            ("commit of 64 rows", f"{commit_seconds(Path(folder) / 'commits', norms) * 1e3:.1f} ms"),
-            ("grad_norm on disk", f"{raw / norms.size:.2f} B/value"),
-            ("everything on disk", f"{sum(sizes.values()) / norms.size:.2f} B/value in {len(sizes)} files"),
-            ("of which the pyramid", f"{pyramid / sum(sizes.values()):.0%}"),
-            ("open", f"{best(20, lambda: open_trace(path)) * 1e3:.1f} ms"),
-            (
-                "live tick: refresh + last 100 steps",
-                f"{best(20, lambda: trace.refresh().since(last - 100)) * 1e3:.1f} ms",
-            ),
-            ("all layers, all steps", f"{best(5, lambda: trace['grad_norm']) * 1e3:.1f} ms"),
-            ("overview of 1,500 columns", f"{best(5, lambda: trace.overview('grad_norm')) * 1e3:.1f} ms"),
-            (
-                "overview of one layer",
-                f"{best(5, lambda: trace.overview('grad_norm', layer=trace.layers[0])) * 1e3:.1f} ms",
-            ),
-        ]
-    print(f"{options.layers} layers, {options.steps:,} steps")
-    for name, value in figures:
-        print(f"{name:<38}{value}")
+        print(foreshock_row(Path(folder), options.layers, options.steps).text(options.steps), flush=True)
+        if options.rounding_bits:
+            row = foreshock_row(Path(folder), options.layers, options.steps, options.rounding_bits)
+            print(row.text(options.steps), flush=True)
+    if options.peers:
+        with tempfile.TemporaryDirectory() as folder:
+            row = foreshock_row(Path(folder), options.layers, options.peer_steps)
+            print(row.text(options.peer_steps), flush=True)
+        for kind in PEERS:
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    row = peer_row(kind(), Path(folder), options.layers, options.peer_steps)
+                except ModuleNotFoundError as error:
+                    print(f"| {kind.name} | {error.name} is not installed |", flush=True)
+                    continue
+                print(row.text(options.peer_steps), flush=True)
 
 
 if __name__ == "__main__":

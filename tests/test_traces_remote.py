@@ -53,9 +53,10 @@ def rows(first, last):
 
 
 def test_a_path_that_was_a_url_is_that_url(tmp_path, monkeypatch):
-    for url in ("s3://bucket/runs/a", "gs://b", "memory://x/y", "file:///tmp/x"):
+    for url in ("s3://bucket/runs/a", "gs://b", "memory://x/y"):
         assert location_of(Path(url)) == location_of(url) == url
         assert is_url(location_of(Path(url)))
+    assert location_of("file:///tmp/a%20b") == "/tmp/a b"
     monkeypatch.chdir(tmp_path)
     assert location_of("runs/a") == str(tmp_path / "runs" / "a")
     (tmp_path / "s3:" / "a").mkdir(parents=True)  # a folder of that name is a folder
@@ -210,3 +211,18 @@ def test_the_dashboard_lists_and_follows_it(root):
     follower = runs.follower("a")
     assert follower is not None
     assert follower.snapshot().rows == 200
+
+
+def test_the_trainer_writes_there(root, tmp_path, capsys):
+    from tiny_runs import tiny_options, write_fashion
+
+    from foreshock.cli.__main__ import main
+
+    options = ["demo", *tiny_options(write_fashion(tmp_path)), "--trace", f"{root}/run"]
+    assert main(["train", *options]) == 0, capsys.readouterr().err
+    trace = open_trace(f"{root}/run")
+    assert trace.status == "finished"
+    assert np.isfinite(trace["grad_norm"]).any()
+    assert main(["spikes", f"{root}/run"]) == 0
+    assert main(["train", *options]) == 2  # it is there already
+    assert "there is a trace at" in capsys.readouterr().err

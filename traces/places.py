@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote
 
 from .lock import LOCK_NAME, WriterLock
 
@@ -29,7 +30,7 @@ def is_url(location: str) -> bool:
 
 
 def location_of(path_or_url: str | PathLike[str]) -> str:
-    """The absolute path, or the URL, also of one that went through `Path`, which takes a slash away.
+    """The absolute path, also of a file:// URL, or another URL, also one that went through `Path` and lost a slash.
 
     >>> location_of(Path("s3://bucket/runs")), location_of("s3://bucket/runs/")
     ('s3://bucket/runs', 's3://bucket/runs')
@@ -37,7 +38,7 @@ def location_of(path_or_url: str | PathLike[str]) -> str:
     text = os.fspath(path_or_url)
     if (match := _URL.match(text)) and not Path(text).exists():
         rest = text[match.end() :].rstrip("/")
-        return f"{match[1]}://{'/' if match[1] == 'file' else ''}{rest}"
+        return unquote(f"/{rest}") if match[1].lower() == "file" else f"{match[1]}://{rest}"
     return str(Path(text).absolute())
 
 

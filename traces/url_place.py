@@ -79,10 +79,7 @@ class UrlPlace:
         return None
 
     def make(self, keys: Iterable[str]) -> None:
-        """Do nothing: there are no folders. (Of file systems behind a URL fsspec makes them itself.)"""
-        if "file" in self._fs.protocol or "local" in self._fs.protocol:
-            for key in keys:
-                self._call("makedirs", self._at(key).rpartition("/")[0], exist_ok=True)
+        """Do nothing: there are no folders."""
 
     def chunks(self, array: str) -> list[str]:
         """The objects below the array's prefix `c`."""

@@ -82,7 +82,7 @@ class Result:
         if self.unsaved:
             lines.append(self.unsaved)
         if self.checkpoint:
-            lines.append(f"checkpoint: {self.checkpoint}")
+            lines.append(f"checkpoint: {self.checkpoint}    next: foreshock evaluate knn {self.checkpoint}")
         if config.trace:
             parent = Path(config.trace).parent
             lines.append(f"trace: {config.trace}    next: foreshock spikes {config.trace}")

@@ -1,5 +1,6 @@
 """Serve the live dashboard over a folder of runs."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ class DashboardCommand:
     port: int = 8050
     """TCP port to listen on."""
     host: str = "127.0.0.1"
-    """Address to bind: a loopback address."""
+    """Address to bind; another than a loopback address lets others on the network in, and needs a token."""
+    token: str = ""
+    """Secret of at least 16 characters that a browser must bring; FORESHOCK_TOKEN in the environment will do too."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,5 +29,6 @@ def main(argv: Sequence[str]) -> int:
     command = tyro.cli(DashboardCommand, args=list(argv), prog="foreshock dashboard")
     from ..dashboard.app import serve
 
-    serve(command.root, host=command.host, port=command.port)
+    token = command.token or os.environ.get("FORESHOCK_TOKEN", "")
+    serve(command.root, host=command.host, port=command.port, token=token)
     return 0

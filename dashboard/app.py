@@ -12,20 +12,23 @@ from typing import Any
 import uvicorn
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, set_props
 from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 
 from ..traces.places import is_url, location_of
 from .follow import Runs
-from .guard import Guard, Tidy, allowed_hosts
+from .guard import LEAST_TOKEN, Guard, Tidy, allowed_hosts, is_loopback
 from .page import page
 from .views import views
 
+_MAKE_ONE = "python -c 'import secrets; print(secrets.token_urlsafe())'"
 _log = logging.getLogger("foreshock.dashboard")
 
 
-def create_app(root: str | Path, *, host: str = "127.0.0.1") -> Dash:
+def create_app(root: str | Path, *, host: str = "127.0.0.1", token: str = "") -> Dash:
     """The app for the runs under `root`, to be served by any ASGI server: `create_app(root).server`.
 
-    It answers only to loopback names and to `host`, whatever address it is bound to.
+    It answers only to loopback names and to `host`, whatever address it is bound to; with a `token` to any name, but
+    only to those who have it.
     """
     runs = Runs(root)
     no_foreign_scripts: Any = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -44,6 +47,7 @@ def create_app(root: str | Path, *, host: str = "127.0.0.1") -> Dash:
         add_log_handler=False,
         meta_tags=[{"name": "color-scheme", "content": "light dark"}],
     )
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">')
     app.enable_dev_tools(debug=False)
     app.layout = lambda: page(runs.names(), str(root))
     _scripts(app)
@@ -51,22 +55,31 @@ def create_app(root: str | Path, *, host: str = "127.0.0.1") -> Dash:
         view.register(app, runs)
     server: Any = app.server
     server.add_middleware(Tidy, callbacks=app.callback_map)
-    server.add_middleware(Guard, hosts=allowed_hosts(host))  # added last: asked first
+    server.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=1)
+    server.add_middleware(Guard, hosts=allowed_hosts(host), token=token)  # added last: asked first
     return app
 
 
-def serve(root: str | Path, host: str = "127.0.0.1", port: int = 8050) -> None:
+def serve(root: str | Path, host: str = "127.0.0.1", port: int = 8050, token: str = "") -> None:
     """Serve the dashboard of the runs under `root` until interrupted.
 
     `root` need not be there yet, but the folder that will hold it must. Raises ValueError for a folder or a port
-    that cannot be.
+    that cannot be, and for a `host` that others can reach without a `token` of at least 16 characters.
     """
     parent = Path(root).absolute().parent
     if not (is_url(location_of(root)) or parent.is_dir()):
         raise ValueError(f"{root} cannot hold runs, since {parent} is not a folder: check the path.")
     if not 0 < port < 65536:
         raise ValueError(f"port {port} is out of range: give one from 1 to 65535, such as the default 8050.")
-    app = create_app(root, host=host)
+    if token and len(token) < LEAST_TOKEN:
+        raise ValueError(f"the token has {len(token)} characters: give at least {LEAST_TOKEN}, {_MAKE_ONE} makes one.")
+    if not is_loopback(host) and not token:
+        raise ValueError(
+            f"--host {host} lets others on the network read the runs: give --token TEXT too ({_MAKE_ONE} makes one), "
+            f"or leave --host out."
+        )
+    app = create_app(root, host=host, token=token)
+    print(f"http://{host}:{port}/" + (f"?token={token}" if token else ""), flush=True)
     # Dash's own `run` obeys the HOST variable and leaves its child alive; uvicorn does neither.
     server: Any = app.server
     uvicorn.run(server, host=host, port=port, log_level="warning", ws_max_size=2**20)

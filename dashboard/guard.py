@@ -1,23 +1,28 @@
 """The door: only requests that name this server's own address, and come from a page it served itself, get in.
 
 Without it a foreign page could read runs through the visitor's browser (cross-site WebSocket hijacking, DNS
-rebinding): Dash checks neither Host nor Origin of a callback.
+rebinding): Dash checks neither Host nor Origin of a callback. Where others on the network can reach the server, a token
+is asked for too: once in the address, then in a cookie.
 """
 
 from __future__ import annotations
 
-__all__ = ["Guard", "Tidy", "allowed_hosts"]
+__all__ = ["LEAST_TOKEN", "Guard", "Tidy", "allowed_hosts", "is_loopback"]
 
+import hmac
 import json
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _CALLBACKS = "/_dash-update-component"
 _LARGEST = 2**20
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LEAST_TOKEN = 16  # characters
+_COOKIE = "foreshock-token"
 
 # Everything is served from here, so a page needs no other address; plotly and dash write inline styles and scripts.
 _POLICY = (
@@ -41,32 +46,76 @@ def allowed_hosts(host: str) -> frozenset[str]:
     return frozenset(LOOPBACK) | ({given} if given not in ("", "0.0.0.0", "::") else set())  # noqa: S104
 
 
-class Guard:
-    """ASGI middleware: 403 for a Host that is not in `hosts`, or an Origin that is not Host's own."""
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that is bound to `host`.
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+    (True, False)
+    """
+    return host.strip("[]").lower() in LOOPBACK
+
+
+class Guard:
+    """ASGI middleware: 403 for a Host that is not in `hosts`, or an Origin that is not Host's own.
+
+    With a `token` any Host will do, since a page under another name has no cookie; 401 without the token.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str], token: str = "") -> None:
         self._app = app
         self._hosts = frozenset(hosts)
+        self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request in, or refuse it."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope)
+        refusal, status = self._refusal(scope), 403
+        if refusal is None and self._token and not self._known(scope):
+            if scope["type"] == "http" and self._given(scope):
+                await self._welcome(scope)(scope, receive, send)
+                return
+            refusal, status = "Open the address with ?token=… as the server printed it.", 401
         if refusal is None:
             await self._app(scope, receive, _with_headers(send))
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 4003, "reason": refusal})
         else:
-            await PlainTextResponse(refusal, status_code=403)(scope, receive, send)
+            await PlainTextResponse(refusal, status_code=status)(scope, receive, send)
+
+    def _is_token(self, text: str) -> bool:
+        return hmac.compare_digest(text.encode(), self._token.encode())
+
+    def _known(self, scope: Scope) -> bool:
+        """Whether the request brings the cookie."""
+        for key, value in scope["headers"]:
+            if key.lower() == b"cookie":
+                try:
+                    morsel = SimpleCookie(value.decode("latin-1")).get(_COOKIE)
+                except CookieError:
+                    continue
+                if morsel is not None and self._is_token(morsel.value):
+                    return True
+        return False
+
+    def _given(self, scope: Scope) -> bool:
+        asked = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        return scope["method"] == "GET" and self._is_token(asked.get("token", ""))
+
+    def _welcome(self, scope: Scope) -> RedirectResponse:
+        """The same address without the token, which would stay in the history, and the cookie."""
+        rest = [(key, value) for key, value in parse_qsl(scope["query_string"].decode("latin-1")) if key != "token"]
+        answer = RedirectResponse(f"{scope['path']}?{urlencode(rest)}".rstrip("?"), status_code=303)
+        answer.set_cookie(_COOKIE, self._token, httponly=True, samesite="strict", path="/")
+        return answer
 
     def _refusal(self, scope: Scope) -> str | None:
         headers = [(key.decode("latin-1").lower(), value.decode("latin-1")) for key, value in scope["headers"]]
         hosts = [value for key, value in headers if key == "host"]
         origins = [value for key, value in headers if key == "origin"]
-        if len(hosts) != 1 or _hostname(f"//{hosts[0]}") not in self._hosts:
+        if len(hosts) != 1 or (not self._token and _hostname(f"//{hosts[0]}") not in self._hosts):
             return "This address is not one that the dashboard serves: open it under localhost."
         if len(origins) > 1 or any(urlsplit(origin).netloc.lower() != hosts[0].lower() for origin in origins):
             return "This request comes from another site."

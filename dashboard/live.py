@@ -28,15 +28,15 @@ PUSH_S = 0.5  # between two looks at the disk for one browser
 BEAT_S = 2.0  # a sign of life when there is nothing new; the browser polls after five seconds without
 ROLL_CALL_S = 20.0  # between two questions whether the page is still there: a closed tab says no goodbye
 
-# Colour and meaning of a run's state; the text is in the badge too, so colour is never the only sign.
+# What a run's state means; its name stands beside the coloured dot, so colour is never the only sign.
 STATES = {
-    "running": ("teal", "The run is being written."),
-    "stalled": ("yellow", "The run says it is running, but nothing has been written for a minute."),
-    "finished": ("blue", "The run has ended."),
-    "failed": ("red", "The run ended with an error."),
-    "deleted": ("gray", "The run's folder is gone; this is what was read before."),
-    "broken": ("red", "The run cannot be read."),
-    "not found": ("gray", "Choose one of the runs in the list."),
+    "running": "The run is being written.",
+    "stalled": "The run says it is running, but nothing has been written for a minute.",
+    "finished": "The run has ended.",
+    "failed": "The run ended with an error.",
+    "deleted": "The run's folder is gone; this is what was read before.",
+    "broken": "The run cannot be read.",
+    "not found": "Choose one of the runs in the list.",
 }
 
 
@@ -183,9 +183,9 @@ def _deliver(snapshot: Snapshot, message: Message | None) -> None:
 
 def _state(snapshot: Snapshot, counts: str = "") -> None:
     """The badge, and below the headline what it means where that is not plain."""
-    colour, meaning = STATES.get(snapshot.state, ("gray", ""))
+    meaning = STATES.get(snapshot.state, "")
     told = [counts, "" if snapshot.state in ("running", "finished") else meaning, snapshot.message]
-    set_props("badge", {"children": snapshot.state, "color": colour})
+    set_props("badge", {"children": snapshot.state, "className": f"fs-state fs-state-{snapshot.state.split()[0]}"})
     if any(told):
         set_props("detail", {"children": " ".join(filter(None, told))})
 

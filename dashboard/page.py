@@ -97,7 +97,7 @@ def _header(names: Sequence[str]) -> html.Header:
         className="fs-picker",
         attributes={"input": labelled("Run")},
     )
-    badge = dmc.Badge("loading" if names else "no runs", id="badge", color="gray", variant="light", radius="sm")
+    badge = html.Span("loading" if names else "no runs", id="badge", className="fs-state")
     links = [
         html.Button(view.TITLE, type="button", className="fs-link-to", **data(view=name))
         for name, view in views().items()

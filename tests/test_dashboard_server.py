@@ -18,7 +18,7 @@ from browsing import served
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from foreshock.dashboard.app import create_app
+from foreshock.dashboard.app import create_app, serve
 from foreshock.dashboard.follow import BUDGET_S, Follower, Runs
 
 HOST = "127.0.0.1:8050"
@@ -115,6 +115,34 @@ def test_foreign_hosts_are_refused_a_websocket(client: TestClient) -> None:
     headers = {"origin": "http://evil.example", "host": "evil.example"}  # a rebound name: the two agree
     with pytest.raises(WebSocketDisconnect), client.websocket_connect("/_dash-ws-callback", headers=headers):
         pass
+
+
+TOKEN = "a-secret-of-some-length"
+
+
+def test_a_token_is_asked_for_once_and_kept_in_a_cookie(folder: Path) -> None:
+    app = create_app(folder / "runs", host="0.0.0.0", token=TOKEN).server
+    with TestClient(app, base_url="http://box.example:8050", follow_redirects=False) as client:
+        for path in ("/", "/?token=", "/?token=wrong", "/assets/foreshock.js", "/_dash-layout"):
+            answer = client.get(path)
+            assert (answer.status_code, len(answer.text) < 120) == (401, True), path
+        assert load(client, {"run": "demo"}).status_code == 401
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect("/_dash-ws-callback"):
+            pass
+        welcome = client.get(f"/?view=run&token={TOKEN}&run=demo")
+        assert (welcome.status_code, welcome.headers["location"]) == (303, "/?view=run&run=demo")
+        cookie = welcome.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert client.get("/").status_code == 200
+        assert push_of(load(client, {"run": "demo"}))["kind"] == "full"
+        assert load(client, {"run": "demo"}, origin="http://evil.example").status_code == 403
+
+
+@pytest.mark.parametrize(("host", "token"), [("0.0.0.0", ""), ("10.0.0.7", ""), ("0.0.0.0", "short")])
+def test_other_addresses_need_a_token(folder: Path, host: str, token: str) -> None:
+    with pytest.raises(ValueError, match="makes one"):
+        serve(folder, host=host, token=token)
 
 
 def test_own_addresses_get_in(client: TestClient) -> None:

@@ -76,6 +76,7 @@
       const top = (layout.margin || {}).t || 10;
       layout.margin = { ...layout.margin, r: 8, t: layout.showlegend ? top + 18 : top };
       layout.xaxis.nticks = layout.xaxis.nticks || 5;
+      layout.annotations = (layout.annotations || []).filter((note) => note.xref === "paper");  // no room for labels
     }
     const data = figure.data.map(decoded).map((trace) => (
       trace.type === "heatmap" && trace.log !== undefined ? { ...trace, customdata: values(trace.z, trace.log) } : trace

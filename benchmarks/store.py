@@ -11,10 +11,11 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from store_peers import PEERS, Peer, Row
+from store_peers import PEERS, Peer
 
 from foreshock.traces import Trace, TraceWriter, open_trace
 
@@ -31,6 +32,42 @@ SCALARS = (
 BLOCK = 8192
 PLANTED = 1000
 ZOOMS = (100, 500, 1500, 4000)  # columns of a picture of the whole run
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    bytes_a_value: float
+    bytes_with_overview: float
+    step_us: float
+    stored_us: float
+    overview_ms: float | None
+    last_ms: float | None
+    tick_ms: float | None
+    files: int
+    spikes: str
+
+    @staticmethod
+    def head(layers: int) -> str:
+        """The table's head, in Markdown."""
+        columns = (
+            f"store ({layers} layers)", "steps", "B a value", "with overview", "µs a step", "until stored",
+            "overview ms", "last 10,000 of a layer ms", "tick ms", "files", "one-step spikes at every zoom",
+        )  # fmt: skip
+        return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
+
+    def text(self, steps: int) -> str:
+        """The line."""
+        times = ["–" if x is None else f"{x:.1f}" for x in (self.overview_ms, self.last_ms, self.tick_ms)]
+        sizes = [
+            f"{self.bytes_a_value:.2f}",
+            f"{self.bytes_with_overview:.2f}",
+            f"{self.step_us:.1f}",
+            f"{self.stored_us:.1f}",
+        ]
+        return f"| {' | '.join([self.name, f'{steps:,}', *sizes, *times, f'{self.files:,}', self.spikes])} |"
 
 
 def gradient_norms(layers: int, steps: int) -> Iterator[np.ndarray]:
@@ -81,10 +118,10 @@ def layer_names(layers: int) -> list[str]:
     return [f"layer.{i:03d}" for i in range(layers)]
 
 
-def write(path: Path, layers: int, steps: int, bits: int | None) -> float:
-    """Append row by row; return the microseconds that append() took a step."""
+def write(path: Path, layers: int, steps: int, bits: int | None) -> tuple[float, float]:
+    """Append row by row; return the microseconds a step that append() took, and those until all was stored."""
     scalars = dict.fromkeys(SCALARS, 0.5)
-    spent = 0.0
+    spent = waited = 0.0
     with TraceWriter(path, layers=layer_names(layers), rounding_bits=bits) as writer:
         step = 0
         for block in with_spikes(layers, steps):
@@ -93,9 +130,11 @@ def write(path: Path, layers: int, steps: int, bits: int | None) -> float:
             for row in rows:
                 writer.append(step, {"grad_norm": row, **scalars})
                 step += 1
-            spent += time.perf_counter() - start
-            writer.flush()  # not counted: a real step leaves the thread time, this loop doesn't
-    return spent / steps * 1e6
+            appended = time.perf_counter()
+            writer.flush()  # told apart: a real step leaves the writer's thread its time, this loop doesn't
+            spent += appended - start
+            waited += time.perf_counter() - appended
+    return spent / steps * 1e6, (spent + waited) / steps * 1e6
 
 
 def seen(trace: Trace, spikes: list[tuple[int, int]]) -> int:
@@ -117,7 +156,7 @@ def seen(trace: Trace, spikes: list[tuple[int, int]]) -> int:
 def foreshock_row(folder: Path, layers: int, steps: int, bits: int | None = None) -> Row:
     """Measure everything on one trace."""
     path = folder / f"foreshock-{bits}"
-    cost = write(path, layers, steps, bits)
+    cost, stored = write(path, layers, steps, bits)
     files = [file for file in path.rglob("*") if file.is_file()]
     sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in files}
     raw = sum(size for name, size in sizes.items() if name.startswith("grad_norm/"))
@@ -131,6 +170,7 @@ def foreshock_row(folder: Path, layers: int, steps: int, bits: int | None = None
         bytes_a_value=raw / values,
         bytes_with_overview=(raw + pyramid) / values,
         step_us=cost,
+        stored_us=stored,
         overview_ms=best(5, lambda: trace.overview("grad_norm")),
         last_ms=best(9, lambda: trace.read("grad_norm", start=-10_000, layer=name)),
         tick_ms=best(9, lambda: trace.refresh().since(last - 100)),
@@ -155,7 +195,7 @@ def peer_row(peer: Peer, folder: Path, layers: int, steps: int) -> Row:
     shown = peer.shown(names, spikes, [height(i) for i in range(len(spikes))])
     size = sum(file.stat().st_size for file in files) / norms.size
     told = "–" if shown is None else f"{shown} of {len(spikes)}"
-    return Row(peer.name, size, size, cost, **times, files=len(files), spikes=told)
+    return Row(peer.name, size, size, cost, cost, **times, files=len(files), spikes=told)
 
 
 def main() -> None:

@@ -9,45 +9,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["PEERS", "Peer", "Row"]
+__all__ = ["PEERS", "Peer"]
 
 _COLUMNS = 1500
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    name: str
-    bytes_a_value: float
-    bytes_with_overview: float
-    step_us: float
-    overview_ms: float | None
-    last_ms: float | None
-    tick_ms: float | None
-    files: int
-    spikes: str
-
-    @staticmethod
-    def head(layers: int) -> str:
-        """The table's head, in Markdown."""
-        columns = (
-            f"store ({layers} layers)", "steps", "B a value", "with overview", "µs a step", "overview ms",
-            "last 10,000 of a layer ms", "tick ms", "files", "one-step spikes at every zoom",
-        )  # fmt: skip
-        return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
-
-    def text(self, steps: int) -> str:
-        """The line."""
-        times = ["–" if x is None else f"{x:.1f}" for x in (self.overview_ms, self.last_ms, self.tick_ms)]
-        sizes = [f"{self.bytes_a_value:.2f}", f"{self.bytes_with_overview:.2f}", f"{self.step_us:.1f}"]
-        return f"| {' | '.join([self.name, f'{steps:,}', *sizes, *times, f'{self.files:,}', self.spikes])} |"
 
 
 class Peer:

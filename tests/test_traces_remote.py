@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 
 from foreshock.traces import TraceWriter, find_runs, open_trace
-from foreshock.traces.errors import TraceExistsError, TraceForeignError, TraceLockedError, TraceNotFoundError
+from foreshock.traces.errors import (
+    TraceExistsError,
+    TraceForeignError,
+    TraceLockedError,
+    TraceNotFoundError,
+    TraceUnreachableError,
+)
 from foreshock.traces.places import is_url, location_of
 from foreshock.traces.verify import verify
 
@@ -226,3 +232,50 @@ def test_the_trainer_writes_there(root, tmp_path, capsys):
     assert main(["spikes", f"{root}/run"]) == 0
     assert main(["train", *options]) == 2  # it is there already
     assert "there is a trace at" in capsys.readouterr().err
+
+
+def test_a_reader_waits_while_the_store_is_out_of_reach(root, monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    if not root.startswith("memory"):
+        pytest.skip("failures are planted in the store in memory")
+    writer = TraceWriter(root, layers=LAYERS, background=False)
+    writer.extend(*rows(0, 100))
+    writer.flush()
+    trace = open_trace(root)
+    following = trace.follow(poll=0.01)
+    assert len(next(following)) == 100
+    cat, failing = MemoryFileSystem.cat_file, [3]
+
+    def unreliable(self, path, **options):
+        if failing[0]:
+            failing[0] -= 1
+            raise ConnectionError("reset by peer")
+        return cat(self, path, **options)
+
+    writer.extend(*rows(100, 200))
+    writer.flush()
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", unreliable)
+    assert next(following).steps.tolist() == list(range(100, 200))
+    assert failing == [0]
+    failing[0] = 10**9
+    with pytest.raises(TraceUnreachableError, match=r"ConnectionError: reset by peer.*check the place"):
+        trace.refresh()
+    with pytest.raises(TraceUnreachableError):
+        trace.read("loss")
+    monkeypatch.setattr("foreshock.traces.reader._UNREACHABLE_FOR", 0.05)
+    with pytest.raises(TraceUnreachableError):
+        next(following)
+    failing[0] = 0
+    writer.close()
+
+
+def test_a_file_without_rights_is_out_of_reach_and_not_damaged(tmp_path, monkeypatch):
+    with TraceWriter(tmp_path / "a", layers=LAYERS) as writer:
+        writer.extend(*rows(0, 100))
+    trace = open_trace(tmp_path / "a")
+    chunk = tmp_path / "a" / "scalars" / "c" / "0" / "0"
+    chunk.unlink()
+    chunk.symlink_to(chunk)  # reading it is an OSError, whoever asks
+    with pytest.raises(TraceUnreachableError, match=r"scalars\[0:100\] can't be read \(OSError"):
+        trace.read("loss")

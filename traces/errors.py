@@ -14,6 +14,7 @@ __all__ = [
     "TraceForeignError",
     "TraceLockedError",
     "TraceNotFoundError",
+    "TraceUnreachableError",
     "TraceVersionError",
     "TraceWriteError",
     "UnknownSeriesError",
@@ -26,6 +27,10 @@ class TraceError(ValueError):
 
 class TraceNotFoundError(TraceError):
     """There is no trace at this place (any more)."""
+
+
+class TraceUnreachableError(TraceNotFoundError):
+    """The place can't be read at the moment: no rights, no network, a disk that fails."""
 
 
 class TraceForeignError(TraceError):

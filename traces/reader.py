@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import TraceChangedError, UnknownSeriesError
+from .errors import TraceChangedError, TraceUnreachableError, UnknownSeriesError
 from .event_log import merge_events
 from .frames import as_dataset, as_frame
 from .overview import Overview, overview_cells
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["STALLED_AFTER", "Rows", "Trace", "open_trace"]
 
 STALLED_AFTER = 60.0  # seconds without a commit after which a running trace counts as stalled
+_UNREACHABLE_FOR = 60.0  # seconds that follow() tries again
 _FOLLOW_ROWS = 16_384  # at most so many rows are handed out at once
 
 
@@ -200,9 +201,9 @@ class Trace:
 
         Looks every `poll` seconds, and gives up when nothing new came for `timeout` seconds. When the run is
         restarted from an earlier step, the rows begin anew with another `generation`. Raises TraceNotFoundError if
-        the trace is deleted.
+        the trace is deleted, and TraceUnreachableError if it can't be reached for a minute.
         """
-        trace, waited = self, 0.0
+        trace, waited, reached = self, 0.0, time.monotonic()
         row = 0 if after is None else self.rows(after + 1).start
         while True:
             try:
@@ -212,12 +213,20 @@ class Trace:
                     row, waited = stop, 0.0
                 if trace.status != "running" or (timeout is not None and waited >= timeout):
                     return
-            except TraceChangedError:
-                pass  # the next refresh sees why
-            else:
                 time.sleep(poll)
                 waited += poll
-            fresh = trace.refresh()
+            except TraceChangedError:
+                pass  # the refresh sees why
+            except TraceUnreachableError:
+                time.sleep(poll)
+            try:
+                fresh = trace.refresh()
+            except TraceUnreachableError:
+                if time.monotonic() - reached > _UNREACHABLE_FOR:
+                    raise
+                time.sleep(poll)
+                continue
+            reached = time.monotonic()
             if fresh._snapshot.record.identity != trace._snapshot.record.identity:
                 row = 0
             trace = fresh

@@ -15,7 +15,14 @@ from zarr.abc.store import Store
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
-from .errors import TraceChangedError, TraceCorruptError, TraceError, TraceForeignError, TraceNotFoundError
+from .errors import (
+    TraceChangedError,
+    TraceCorruptError,
+    TraceError,
+    TraceForeignError,
+    TraceNotFoundError,
+    TraceUnreachableError,
+)
 from .places import is_url, place_of
 from .record import MAX_ROOT_BYTES, Record, parse_root
 
@@ -118,6 +125,9 @@ class Snapshot:
             self.check_unchanged()
             if isinstance(error, TraceError):
                 raise
+            # Of a remote store all that isn't a TraceError is the network: damage was told by size and checksum.
+            if isinstance(error, OSError) or is_url(self.location):
+                raise _unreachable(f"{self.location}: {path}[{start}:{stop}]", error) from error
             raise TraceCorruptError(
                 f"{self.location}: {path}[{start}:{stop}] can't be read ({type(error).__name__}: {error}); "
                 f"restore it from a copy"
@@ -151,14 +161,18 @@ def _read_root(location: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _not_found(location) from error
     except OSError as error:
-        raise TraceNotFoundError(
-            f"{location}/zarr.json can't be read ({error}); check the place and its rights"
-        ) from error
+        raise _unreachable(f"{location}/zarr.json", error) from error
     if len(data) > MAX_ROOT_BYTES:
         raise TraceCorruptError(
             f"{location}: zarr.json is larger than {MAX_ROOT_BYTES:,} bytes; restore it from a copy"
         )
     return data
+
+
+def _unreachable(what: str, error: Exception) -> TraceUnreachableError:
+    return TraceUnreachableError(
+        f"{what} can't be read ({type(error).__name__}: {error}); check the place, its rights and the way there"
+    )
 
 
 def _not_found(location: str) -> TraceError:

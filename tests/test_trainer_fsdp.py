@@ -117,9 +117,10 @@ def worker(rank: int, folder: Path) -> None:
         replace(config, optim=OptimConfig("lars", base_lr=0.3)),
         replace(config, amp="fp16"),
         replace(config, scale=replace(SHARDS, compile=True)),
+        replace(config, probe=replace(config.probe, sensors=("collapse", "update_rms"))),
     ):
         with pytest.raises(ValueError, match="does not go with") as refused:
-            prepare(replace(bad, trace=None, checkpoint_dir=None, checkpoint_every=1000))
+            prepare(replace(bad, checkpoint_dir=None, checkpoint_every=1000))
         said.append(str(refused.value))
     torch.save(said, folder / f"said.{rank}")
     dist.destroy_process_group()
@@ -201,3 +202,4 @@ def test_what_does_not_go_with_shards_is_refused(folder: Path) -> None:
     assert "optim.name 'lars'" in said[0]
     assert "'fp16'" in said[1]
     assert "scale.compile" in said[2]
+    assert said[3].startswith("probe.sensors update_rms does not go with scale.parallel 'fsdp'")

@@ -20,6 +20,8 @@ from .sync_norm import synchronise_norms
 from .whole import local
 
 Forward = Callable[..., Output]
+# Sensors that look at what flows through a model. The others need whole weights, of which a process has only shards.
+OF_FLOWS = frozenset({"activation", "attention", "collapse", "memory", "throughput"})
 
 
 def parallelise(model: nn.Module, config: TrainConfig, device: torch.device, processes: Processes) -> Forward:
@@ -66,12 +68,17 @@ def _replicated(model: nn.Module) -> Forward:
 
 
 def _check_shards(config: TrainConfig) -> None:
+    others = sorted(set(config.probe.sensors) - OF_FLOWS)
     refused = {
         f"optim.name {config.optim.name!r}": (
             config.optim.name != "adamw",
             "it needs norms of whole tensors, use adamw",
         ),
         "amp 'fp16'": (config.amp == "fp16", "its scaler needs whole gradients, use bf16"),
+        f"probe.sensors {' '.join(others)}": (
+            bool(others) and config.trace is not None,
+            f"of sensors that goes with {', '.join(sorted(OF_FLOWS))}",
+        ),
         "scale.compile": (config.scale.compile, "blocks are put together while it runs, leave it off"),
     }
     for setting, (given, why) in refused.items():

@@ -141,8 +141,12 @@ class Watch:
             ]
 
     def observe(self) -> None:
-        """Read the gradients now, before a clip; the optimizer's hook then leaves this step alone."""
-        self._add_row("early")
+        """Read the gradients now, before a clip; the optimizer's hook then leaves this step alone.
+
+        A second call in the same step does nothing.
+        """
+        if self._row != "early":
+            self._add_row("early")
 
     def step(self, loss: Tensor | float | None = None, **scalars: Tensor | float) -> None:
         """Close this step's row with the loss and any scalars of yours; once for each optimizer step.
@@ -175,9 +179,10 @@ class Watch:
             self._at_step()
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        looked = self._row != "none"
         if _has_closure(args, kwargs):  # before the step there were no gradients yet
             self._at_step()
-        elif self.recorder is not None and self._row == "stepped":
+        if looked and self.recorder is not None:  # after a look before the step
             self.recorder.after_step()
 
     def _at_step(self) -> None:

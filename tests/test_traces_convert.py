@@ -387,6 +387,7 @@ def test_a_bad_file_is_one_sentence_and_leaves_nothing(tmp_path, capsys, name):
         (["a.csv", "run", "--rename", "loss=lr"], "two scalars would be called 'lr'"),
         (["a.csv", "run", "--from", "xlsx"], "'xlsx' is not a format that can be read; known are trace, csv"),
         (["a.csv", "kept"], "kept exists already; add --overwrite"),
+        (["kept", "no/such/b.csv"], "is not a folder; make it first"),
         (["a.md", "run"], "neither a trace nor a file of a known format"),
     ],
 )
@@ -422,3 +423,14 @@ def test_every_format_keeps_the_contract():
         assert all(suffix.startswith(".") for suffix in module.SUFFIXES)
         assert hasattr(module, "read") or hasattr(module, "write")
         assert hasattr(module, "recognises") or not hasattr(module, "read")
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "step,loss\n"), ("a.jsonl", ""), ("a.json", "[]")])
+def test_a_log_without_rows_is_a_run_without_steps(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    done = convert(tmp_path / name, tmp_path / "run")
+    trace = open_trace(tmp_path / "run")
+    assert done.rows == len(trace) == 0
+    assert find_spikes(trace) == []
+    convert(tmp_path / "run", tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_text().startswith("step")

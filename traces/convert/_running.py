@@ -159,7 +159,11 @@ def _format_of_target(target: str | PathLike[str]) -> str:
 
 def _refuse(target: str | PathLike[str], overwrite: bool, *, trace: bool) -> None:
     path = Path(target)
-    if is_url(str(target)) or not path.exists():
+    if is_url(str(target)):
+        return
+    if not trace and not path.absolute().parent.is_dir():
+        raise ValueError(f"{path} can't be written, since {path.absolute().parent} is not a folder; make it first")
+    if not path.exists():
         return
     there = (path / "zarr.json").exists() if trace else not path.is_dir() or any(path.iterdir())
     if there and not overwrite:

@@ -60,6 +60,7 @@ def test_what_is_recorded(root: Path, tmp_path: Path) -> None:
     assert trace.meta["total_steps"] == 12
     assert trace.meta["warmup_steps"] == 3
     assert trace.meta["knn"] == trace.meta["knn"] | {"k": 5, "temperature": 0.07, "queue": 70, "metric": "cosine"}
+    assert trace.meta["knn"]["classes"] > 1
     assert result.knn["last"] == trace["knn_accuracy"][-1]
     assert result.knn["best"] == np.nanmax(trace["knn_accuracy"])
     assert result.loss == pytest.approx(trace["loss"][-1])

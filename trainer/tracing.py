@@ -228,6 +228,7 @@ def _meta(config: TrainConfig, knn: _Monitor | None, schedules: Schedules) -> di
         settings = {"k": knn.k, "temperature": knn.temperature, "queue": knn.state_dict()["settings"]["queue_size"]}
         meta["knn"] = settings | {
             "metric": "cosine",
+            "classes": knn.num_classes,
             "every": knn.every,
             "features": f"{config.network.feature} of augmented crops",
         }

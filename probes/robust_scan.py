@@ -72,7 +72,7 @@ def blank(rule: Rule) -> State:
         "judged": 0,
         "recent": [0.0] * LONG,
         "spread": [1.6, 1.8],
-        "tail": [0.01, 0.005],
+        "tail": [0.0062, 0.0020],  # of normal noise
         "threshold": rule.z,
     }
 

@@ -149,7 +149,7 @@ def multiscale_twin(x, ratio=2.0, z=4.5, close=2.0, window=256, minimum=64, reba
                     lift=5.0, false_alarms=0.5):  # fmt: skip
     """The default's definition, read aloud; the plain rule's twin with the three statistics in place of one."""
     flags, scores, past, event, is_open, judged = [], [], [], [], False, []
-    spread, share, excess, bar = {3: 1.6, 8: 1.8}, 0.01, 0.005, z
+    spread, share, excess, bar = {3: 1.6, 8: 1.8}, 0.0062, 0.0020, z
     for t, value in enumerate(x):
         base = past[-window:]
         score, flag = math.nan, CALM

@@ -11,7 +11,7 @@ the series nor its noise level changes the false-alarm rate much; a point never 
   lies far below the median is noise, and its mirror image (a generalised Pareto tail of shape 1/8 beyond 2.5) tells how
   high noise rises. It is set to let `false_alarms` single steps through per 10,000. The means open at 0.95 z and
   0.8 z of their own standard deviations, which are learnt from their falls. Both learn from the past only, over about
-  4,000 steps, and start from values that suit a calm run.
+  4,000 steps, and start from those of normal noise.
 - after `rebaseline` flagged steps of one event (steps at most `merge` apart) the new level is the baseline.
 - a non-finite value opens at once, baseline or not, and never becomes a baseline.
 - a zero (a dead layer, the first step of a warm-up from 0) has no logarithm: it is calm, closes what is open, and stays

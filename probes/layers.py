@@ -8,7 +8,7 @@ alone and needs no model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["first_layer", "group_layers", "last_block", "middle_block"]
 
@@ -49,7 +49,10 @@ _Place = tuple[int, int, tuple[int, ...]]
 _ENTRANCE, _EARLY, _BODY, _NORM, _HEAD = range(5)
 
 
-def group_layers(names: Iterable[str]) -> dict[str, list[str]]:
+Pattern = str | re.Pattern[str] | Callable[[str], str | None]
+
+
+def group_layers(names: Iterable[str], *, pattern: Pattern | None = None) -> dict[str, list[str]]:
     """Group parameter names into layers, in the order of the forward pass.
 
     Known are timm's, torchvision's and Hugging Face's ViT, GPT-2, Llama and ResNet names, and MoCo v3's `encoder.`,
@@ -59,12 +62,15 @@ def group_layers(names: Iterable[str]) -> dict[str, list[str]]:
 
     Args:
         names: parameter names as `model.named_parameters()` gives them, each once.
+        pattern: a grouping of one's own: a regular expression, searched in each name, whose groups (joined by dots; the
+            whole match if it has none) are the layer; or a function from a name to its layer, None to leave it out.
+            Names without a match are left out, and layers are in the order of the names.
 
     Returns:
         `{layer: [parameter names]}`, layers ordered from the input to the heads.
 
     Raises:
-        ValueError: a name is given twice.
+        ValueError: a name is given twice; a pattern that is no regular expression, or matches no name.
 
     >>> groups = group_layers(["cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight",
     ...                        "blocks.10.mlp.fc1.bias", "blocks.2.mlp.fc1.bias", "norm.weight"])
@@ -72,11 +78,15 @@ def group_layers(names: Iterable[str]) -> dict[str, list[str]]:
     ['patch_embed', 'tokens', 'blocks.00', 'blocks.02', 'blocks.10', 'norm']
     >>> len(groups["blocks.00"])
     1
+    >>> group_layers(["blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight", "norm.weight"], pattern=r"(attn|mlp)")
+    {'attn': ['blocks.0.attn.qkv.weight'], 'mlp': ['blocks.0.mlp.fc1.weight']}
     """
     names = list(names)
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
         raise ValueError(f"the parameter name {twice!r} is given twice; give each name once")
+    if pattern is not None:
+        return _by_pattern(names, pattern)
     staged = any(_STAGE.fullmatch(part) for name in names for part in name.split("."))
     groups: dict[str, list[str]] = {}
     places: dict[str, _Place] = {}
@@ -87,6 +97,31 @@ def group_layers(names: Iterable[str]) -> dict[str, list[str]]:
         groups.setdefault(layer, []).append(name)
         places.setdefault(layer, (rank, family, indices))
     return {layer: groups[layer] for layer in sorted(groups, key=places.__getitem__)}
+
+
+def _by_pattern(names: Sequence[str], pattern: Pattern) -> dict[str, list[str]]:
+    layer_of = pattern if callable(pattern) else _searching(pattern)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        layer = layer_of(name)
+        if layer:
+            groups.setdefault(layer, []).append(name)
+    if not groups:
+        raise ValueError(f"the pattern {pattern!r} matches none of {list(names)[:5]} and so on: give one that does")
+    return groups
+
+
+def _searching(pattern: str | re.Pattern[str]) -> Callable[[str], str | None]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"the pattern {pattern!r} is no regular expression ({error}): mend it") from error
+
+    def search(name: str) -> str | None:
+        match = expression.search(name)
+        return match and (".".join(part for part in match.groups() if part) or match.group())
+
+    return search
 
 
 def first_layer(layers: Iterable[str]) -> str:

@@ -58,8 +58,9 @@ def watch(
     - Parameters that join the model later are not seen, nor a gradient that never reaches `.grad` (an optimizer that
       steps inside `backward`).
 
-    - `layers`: by default `group_layers`' (patch_embed, blocks.00, …). `"per-parameter"`, a function from a parameter's
-      name to its layer (None leaves it out), or `{layer: [parameter names]}` choose others.
+    - `layers`: by default `group_layers`' (patch_embed, blocks.00, …). `"per-parameter"`, a compiled regular expression
+      whose groups are the layer, a function from a parameter's name to its layer (None leaves it out), or
+      `{layer: [parameter names]}` choose others. `foreshock layers` shows a grouping.
     - `sensors`: more of `probes.sensors`, by name (`"update_rms"`) or built by you, such as a `FeatureKNN`. One that
       wants to be fed is at `w.sensors[name]`: `w.sensors["collapse"].feed(features)`.
     - `config`: kept with the trace.

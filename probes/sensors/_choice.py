@@ -4,15 +4,17 @@ from __future__ import annotations
 
 __all__ = ["Layers", "choose_layers", "choose_sensors"]
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import nn
 from torch.optim import Optimizer
 
+from ..layers import group_layers
 from . import Sensor, attach, layer_parameters
 
-Layers = Literal["per-parameter"] | Callable[[str], str | None] | Mapping[str, Sequence[str]]
+Layers = Literal["per-parameter"] | re.Pattern[str] | Callable[[str], str | None] | Mapping[str, Sequence[str]]
 
 
 def choose_layers(model: nn.Module, layers: Layers | None) -> dict[str, list[tuple[str, nn.Parameter]]]:
@@ -34,13 +36,12 @@ def choose_layers(model: nn.Module, layers: Layers | None) -> dict[str, list[tup
             )
         return {layer: [(n, parameters[n]) for n in names] for layer, names in layers.items() if names}
     if isinstance(layers, str) and layers != "per-parameter":
-        raise ValueError(f"layers is {layers!r}; allowed are 'per-parameter', a function and a dict of parameter names")
-    grouped: dict[str, list[tuple[str, nn.Parameter]]] = {}
-    for name, parameter in model.named_parameters():
-        layer = name if isinstance(layers, str) else layers(name)
-        if layer is not None:
-            grouped.setdefault(layer, []).append((name, parameter))
-    return grouped
+        raise ValueError(
+            f"layers is {layers!r}; allowed are 'per-parameter', re.compile(...), a function, a dict of parameter names"
+        )
+    named = dict(model.named_parameters())
+    grouped = group_layers(named, pattern=str if isinstance(layers, str) else layers)
+    return {layer: [(name, named[name]) for name in names] for layer, names in grouped.items()}
 
 
 def choose_sensors(

@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from .detectors import Scores, State
-from .robust_scan import LONG, Rule, blank, kinds_and_logs, scan
+from .robust_scan import LONG, TUNING, Rule, blank, kinds_and_logs, scan
 
 __all__ = ["COMPILE_FROM", "Bank", "judge"]
 
@@ -84,7 +84,7 @@ class _Memory:
 
     def __init__(self, kernel: ModuleType, states: Sequence[State], rule: Rule) -> None:
         n = len(states)
-        self._kernel, self._rule = kernel, np.array(rule, float)
+        self._kernel, self._rule = kernel, np.array([*rule, *TUNING], float)
         self._window, self._ordered = np.zeros((n, rule.window)), np.zeros((n, rule.window))
         self._held, self._recent = np.zeros((n, rule.rebaseline)), np.zeros((n, LONG))
         self._real, self._whole = np.zeros((n, 7)), np.zeros((n, 7), np.int64)

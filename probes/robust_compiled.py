@@ -20,17 +20,9 @@ import numpy as np
 from .detectors import CALM, FLAGGED, LEVEL_SHIFT, NONFINITE
 from .robust_scan import (
     BROKEN,
-    CLIP,
     LONG,
-    MEMORY,
-    MOST_EXCESS,
-    MOST_TAIL,
     POSITIVE,
-    PRIOR,
-    REFRESH,
-    ROUNDING,
     SHORT,
-    TAIL,
     UNMEASURED,
     ZERO,
 )
@@ -40,6 +32,8 @@ __all__ = ["scan_all", "settle_all"]
 
 KNOWN, FIRST, HELD, OPEN, QUIET, JUDGED, MAD = range(7)
 THRESHOLD, MIDDLE, SCALE = 4, 5, 6  # of `real`
+# `rule` holds a Rule and TUNING. The numbers come as data, because numba's cache would not see them change elsewhere.
+ROUNDING, CLIP, TAIL, MOST_EXCESS, MOST_TAIL, MEMORY, PRIOR, REFRESH = range(12, 20)
 
 
 def _compile(signature: str) -> Callable[[Callable[..., Any]], Any]:
@@ -115,32 +109,33 @@ def _settle(ordered: np.ndarray, real: np.ndarray, whole: np.ndarray, minimum: i
 
 
 @numba.njit(inline="always")
-def _mean(recent: np.ndarray, k: int, bar: float, real: np.ndarray, i: int, rate: float) -> bool:
+def _mean(recent: np.ndarray, k: int, bar: float, real: np.ndarray, i: int, rate: float, rounding: float) -> bool:
     total = 0.0
     for j in range(LONG - k, LONG):
         total += recent[j]
     square, variance = total * total / k, real[i]
-    if total < -ROUNDING:
+    if total < -rounding:
         real[i] = variance + rate * (1.03 * min(square, 9 * variance) - variance)
-    return total > 0 and square >= bar * bar * variance * (1 - ROUNDING)
+    return total > 0 and square >= bar * bar * variance * (1 - rounding)
 
 
 @numba.njit(inline="always")
-def _lower_tail(z: float, real: np.ndarray, rate: float) -> bool:
-    excess = -z - TAIL
-    inside = excess > ROUNDING
+def _lower_tail(z: float, real: np.ndarray, rate: float, rule: np.ndarray) -> bool:
+    excess = -z - rule[TAIL]
+    inside = excess > rule[ROUNDING]
     real[2] += rate * ((1.0 if inside else 0.0) - real[2])
-    real[3] += rate * ((min(excess, MOST_EXCESS) if inside else 0.0) - real[3])
+    real[3] += rate * ((min(excess, rule[MOST_EXCESS]) if inside else 0.0) - real[3])
     return inside
 
 
 @numba.njit(inline="always")
-def _threshold(real: np.ndarray, z: float, lift: float, chance: float) -> float:
-    share = min(max(real[2], 0.0), MOST_TAIL)
+def _threshold(real: np.ndarray, rule: np.ndarray) -> float:
+    z, lift, chance = rule[1], rule[2], rule[3]
+    share = min(max(real[2], 0.0), rule[MOST_TAIL])
     if share <= chance:
         return z
     growth = math.sqrt(math.sqrt(math.sqrt(share / chance))) - 1
-    reached = TAIL + real[3] / real[2] * 7 * growth
+    reached = rule[TAIL] + real[3] / real[2] * 7 * growth
     return min(max(reached, z), z + lift)
 
 
@@ -149,15 +144,16 @@ def _judge(z: float, rise: float, recent: np.ndarray, real: np.ndarray, whole: n
     """Whether a step with a baseline is part of an event."""
     for j in range(LONG - 1):
         recent[j] = recent[j + 1]
-    recent[LONG - 1] = min(max(z, -CLIP), CLIP)
+    recent[LONG - 1] = min(max(z, -rule[CLIP]), rule[CLIP])
     whole[JUDGED] += 1
-    rate = max(1 / MEMORY, 1 / (PRIOR + whole[JUDGED]))
-    hit = z >= real[THRESHOLD] - ROUNDING
-    hit |= _mean(recent, SHORT, rule[4], real, 0, rate)
-    hit |= _mean(recent, LONG, rule[5], real, 1, rate)
-    if _lower_tail(z, real, rate) or whole[JUDGED] % REFRESH == 0:
-        real[THRESHOLD] = _threshold(real, rule[1], rule[2], rule[3])
-    return z >= rule[6] - ROUNDING and (whole[OPEN] == 1 or (hit and rise >= rule[0] - ROUNDING))
+    rate = max(1 / rule[MEMORY], 1 / (rule[PRIOR] + whole[JUDGED]))
+    rounding = rule[ROUNDING]
+    hit = z >= real[THRESHOLD] - rounding
+    hit |= _mean(recent, SHORT, rule[4], real, 0, rate, rounding)
+    hit |= _mean(recent, LONG, rule[5], real, 1, rate, rounding)
+    if _lower_tail(z, real, rate, rule) or whole[JUDGED] % int(rule[REFRESH]) == 0:
+        real[THRESHOLD] = _threshold(real, rule)
+    return z >= rule[6] - rounding and (whole[OPEN] == 1 or (hit and rise >= rule[0] - rounding))
 
 
 @numba.njit(inline="always")

@@ -31,6 +31,7 @@ MEMORY = 4000.0  # steps over which the tail and the spread of the means are ave
 PRIOR = 500.0  # steps that the starting values below count for
 REFRESH = 64  # judged steps between two looks at the threshold; each step of the lower tail is one more
 SHORT, LONG = 3, 8  # steps of the two means
+TUNING = (ROUNDING, CLIP, TAIL, MOST_EXCESS, MOST_TAIL, MEMORY, PRIOR, REFRESH)
 
 
 class Rule(NamedTuple):

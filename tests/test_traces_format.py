@@ -55,12 +55,13 @@ def test_every_flipped_bit_is_named_with_its_place(tmp_path):
     seen = 0
     for key, file in chunk_files(tmp_path / "a"):
         good = file.read_bytes()
-        for at in {0, len(good) - 1, *chance.integers(0, len(good), 6).tolist()}:
+        array = key.split("/c/")[0]
+        for at in {0, len(good) - 1, *chance.integers(0, len(good), 3).tolist()}:
             bad = bytearray(good)
             bad[at] ^= 1 << int(chance.integers(8))
             file.write_bytes(bad)
             with pytest.raises(TraceCorruptError, match=f"the chunk {key} "):
-                read_everything(tmp_path / "a")
+                open_trace(tmp_path / "a")._snapshot.read(array, 0, 10**9)
             seen += 1
         file.write_bytes(good)
     read_everything(tmp_path / "a")

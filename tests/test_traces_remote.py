@@ -2,6 +2,9 @@
 
 import json
 import logging
+import multiprocessing
+import os
+import random
 import socket
 import threading
 import time
@@ -279,3 +282,43 @@ def test_a_file_without_rights_is_out_of_reach_and_not_damaged(tmp_path, monkeyp
     chunk.symlink_to(chunk)  # reading it is an OSError, whoever asks
     with pytest.raises(TraceUnreachableError, match=r"scalars\[0:100\] can't be read \(OSError"):
         trace.read("loss")
+
+
+def write_until_killed(url, environment, acknowledge):
+    """Continue the trace where it ends, and tell how many rows are committed, until killed."""
+    os.environ.update(environment)
+    try:
+        first = len(open_trace(url))
+    except TraceNotFoundError:
+        first = 0
+    writer = TraceWriter(url, layers=LAYERS, resume_at=first or None, flush_rows=16, flush_seconds=0.01)
+    for start in range(first, 10**9, 40):
+        writer.extend(*rows(start, start + 40))
+        assert writer.flush()
+        acknowledge.send(start + 40)
+
+
+def test_kills_lose_no_committed_row(s3_server):
+    """Writers in other processes, killed with -9; each successor goes on at once, since the lock.s owner is dead."""
+    url = f"s3://runs/{uuid.uuid4().hex}"
+    keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+    environment = keys | {"AWS_ENDPOINT_URL": s3_server}
+    processes, chance = multiprocessing.get_context("spawn"), random.Random(0)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        for _ in range(4):
+            receive, send = processes.Pipe(duplex=False)
+            writer = processes.Process(target=write_until_killed, args=(url, environment, send), daemon=True)
+            writer.start()
+            committed = receive.recv()
+            time.sleep(chance.uniform(0, 0.4))
+            writer.kill()
+            writer.join()
+            while receive.poll():
+                committed = receive.recv()
+            trace = open_trace(url)
+            assert len(trace) >= committed
+            np.testing.assert_array_equal(trace["grad_norm"][1], np.arange(len(trace)))
+            np.testing.assert_array_equal(trace["loss"], trace.steps)
+        assert verify(url) == []

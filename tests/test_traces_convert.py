@@ -173,6 +173,15 @@ def test_layer_columns_of_other_tools(tmp_path):
     assert trace.meta["warmup_steps"] == 3
 
 
+def test_composer_logs_its_whole_norm_among_the_layers(tmp_path):
+    (tmp_path / "a.csv").write_text("step,l2_norm/grad/global,l2_norm/grad/a.weight,l2_norm/grad/b.weight\n0,5,3,4\n")
+    convert(tmp_path / "a.csv", tmp_path / "run")
+    trace = open_trace(tmp_path / "run")
+    assert trace.layers == ("a.weight", "b.weight")
+    assert trace["grad_norm"].tolist() == [[3], [4]]
+    assert trace["l2_norm/grad/global"].tolist() == [5]
+
+
 def test_parameters_are_grouped_by_squares(tmp_path, capsys):
     (tmp_path / "a.csv").write_text(
         "step,grad_norm/norm.weight,grad_norm/blocks.0.fc.weight,grad_norm/blocks.0.fc.bias\n0,1,3,4\n1,,6,\n2,1,,\n"

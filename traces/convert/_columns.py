@@ -89,7 +89,8 @@ class Mapping:
 
     layer_columns: patterns such as `grad_norm/LAYER`, or `update_rms=update/LAYER.rms` where the series shall have a
         name of its own; the word LAYER stands for the layer's name. They come before the well-known ones, which are
-        `grad_norm/LAYER` (this package's own exports), `grad_2.0_norm/LAYER` (Lightning) and `grad/LAYER.norm` (OLMo).
+        `grad_norm/LAYER` (this package's own exports), `grad_2.0_norm/LAYER` (Lightning), `grad/LAYER.norm` (OLMo) and
+        `l2_norm/grad/LAYER` (Composer).
     rename: new names by old ones, for scalars and layers, such as `validation/accuracy` -> `knn_accuracy`.
     group: turns parameter names into `{layer: [parameters]}`, ordered; their norms are added by squares.
 
@@ -109,7 +110,7 @@ class Mapping:
 
 _WHOLE_NORMS = (
     "grad_norm", "train/grad_norm", "gradient_norm", "train/gradient_norm", "grad_norm_total", "total_grad_norm",
-    "optim/total_grad_norm", "grad_2.0_norm_total", "total_norm", "gnorm",
+    "optim/total_grad_norm", "grad_2.0_norm_total", "l2_norm/grad/global", "total_norm", "gnorm",
 )  # fmt: skip
 
 
@@ -139,7 +140,15 @@ def _pattern(text: str) -> tuple[str, re.Pattern[str]]:
     return name, re.compile(f"{re.escape(before)}(.+){re.escape(after)}", re.DOTALL)
 
 
-_KNOWN = [_pattern(text) for text in ("grad_norm/LAYER", "grad_norm=grad_2.0_norm/LAYER", "grad_norm=grad/LAYER.norm")]
+_KNOWN = [
+    _pattern(text)
+    for text in (
+        "grad_norm/LAYER",
+        "grad_norm=grad_2.0_norm/LAYER",
+        "grad_norm=grad/LAYER.norm",
+        "grad_norm=l2_norm/grad/LAYER",
+    )
+]
 
 
 def find_step_column(names: Sequence[str], wanted: str | None, where: object) -> str | None:

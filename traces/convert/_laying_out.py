@@ -42,7 +42,7 @@ def lay_out(table: Table, mapping: Mapping) -> Layout:
     patterns = mapping.patterns()
     for column in table.columns:
         for series, pattern in patterns:
-            if match := pattern.fullmatch(column):
+            if (match := pattern.fullmatch(column)) and not whole_norm([column]):
                 found.setdefault(series, {})[match[1]] = column
                 names[match[1]] = None
                 break

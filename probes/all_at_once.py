@@ -25,6 +25,8 @@ def simulate(events: Sequence[Rise], count: int, rng: np.random.Generator) -> np
     The layers' common shape is their mean after each layer is moved by its median lag over the events, weighted by
     height; each layer is that shape times its own height, plus noise from the calm rows before the events, drawn in
     blocks of 32 rows with all layers together, so that the noise keeps its memory, its tails, and what layers share.
+    Layers that fall at different speeds share no shape: where the last stay high for longer and noise is strong, some
+    of the bias remains (LOG.md).
 
     Args:
         events: E of them, with layers that rose in `events[e].rows`.

@@ -76,7 +76,7 @@ def being_written(path: Path, *options: str) -> Iterator[subprocess.Popen[bytes]
         writer.wait()
 
 
-def wait_for(check: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+def wait_for(check: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
     """The first true answer of `check`; fails with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

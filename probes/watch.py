@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from ..traces.errors import TraceExistsError
 from ..traces.writer import TraceWriter
+from .alerts import Alerts, OnSpike
 from .recorder import Recorder
 from .sensors import Sensor, series_of
 from .sensors._choice import Layers, choose_layers, choose_sensors
@@ -32,6 +33,7 @@ def watch(
     overwrite: bool = False,
     resume_at: int | None = None,
     enabled: bool = True,
+    on_spike: OnSpike | Sequence[OnSpike] = (),
     flush_steps: int = 64,
     flush_seconds: float | None = None,
 ) -> Watch:
@@ -63,6 +65,8 @@ def watch(
       `{layer: [parameter names]}` choose others. `foreshock layers` shows a grouping.
     - `sensors`: more of `probes.sensors`, by name (`"update_rms"`) or built by you, such as a `FeatureKNN`. One that
       wants to be fed is at `w.sensors[name]`: `w.sensors["collapse"].feed(features)`.
+    - `on_spike`: called with each `Spike` of the gradient norms once it is over, as the rows are handed to the writer
+      and never in a step; `probes.alerts` has a line in the terminal, a file and a webhook.
     - `config`: kept with the trace.
     - `overwrite` replaces a trace at `path`; `resume_at=s` keeps its rows before step `s` and goes on with `s`, the
       number of optimizer steps that the checkpoint had taken.
@@ -109,7 +113,8 @@ def watch(
     except TraceExistsError as error:
         error.add_note("watch(..., overwrite=True) replaces it; watch(..., resume_at=STEP) goes on from a checkpoint")
         raise
-    recorder = Recorder(writer, every_sensor, flush_steps=flush_steps, flush_seconds=flush_seconds)
+    told = Alerts(writer, on_spike) if on_spike else writer
+    recorder = Recorder(told, every_sensor, flush_steps=flush_steps, flush_seconds=flush_seconds)  # pyright: ignore
     return Watch(recorder, gradients, optimizer, resume_at or 0, chosen)
 
 

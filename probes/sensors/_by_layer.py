@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LOW_PRECISION", "ByLayer", "Layers", "floats", "gradients", "wide"]
+__all__ = ["LOW_PRECISION", "ByLayer", "Layers", "floats", "gradients", "sums", "wide"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -122,6 +122,17 @@ def wide(tensor: Tensor) -> Tensor:
     torch.float64
     """
     return tensor if tensor.device.type == "mps" else tensor.double()
+
+
+def sums(tensors: Sequence[Tensor]) -> Tensor:
+    """The sum of each tensor, none of which has a value below 0: [n].
+
+    >>> sums([torch.ones(3), torch.zeros(0)]).tolist()
+    [3.0, 0.0]
+    """
+    if tensors[0].device.type == "cpu":
+        return torch.stack([tensor.sum() for tensor in tensors])  # vectorised, as the L1 norm there is not
+    return torch.stack(torch._foreach_norm(list(tensors), 1))  # pyright: ignore[reportPrivateImportUsage]
 
 
 def gradients(parameters: Sequence[nn.Parameter], loss_scale: Tensor | float | None = None) -> list[Tensor]:

@@ -57,5 +57,9 @@ class GradMax:
 
     def _maxima(self, part: list[int]) -> Tensor:
         grads = gradients([self._by_layer.parameters[i] for i in part], self.loss_scale)
-        # An empty tensor has no maximum; its 0 changes no layer's.
-        return torch.stack(torch._foreach_norm([g if g.numel() else g.new_zeros(1) for g in grads], math.inf))
+        grads = [g if g.numel() else g.new_zeros(1) for g in grads]  # an empty tensor has no maximum
+        if grads[0].device.type != "cpu":
+            return torch.stack(torch._foreach_norm(grads, math.inf))
+        # On a CPU that norm is not vectorised, and eight times slower than the two extremes.
+        low, high = (torch.stack(ends) for ends in zip(*(torch.aminmax(g) for g in grads), strict=True))
+        return torch.maximum(-low, high)

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from ...traces.schema import Series
 from ._adam_state import AdamState
-from ._by_layer import ByLayer, Layers, floats, gradients, wide
+from ._by_layer import ByLayer, Layers, floats, gradients, sums, wide
 
 GRAD_TO_VARIANCE = Series(
     "grad_to_variance",
@@ -80,7 +80,7 @@ class GradToVariance:
 
         def variance(part: list[int]) -> Tensor:
             own = [parameters[i] for i in part]
-            moments = wide(torch.stack(torch._foreach_norm(floats(self._state.moments(own)), 1)))
+            moments = wide(sums(floats(self._state.moments(own))))
             share = torch.tensor(self._state.decay(own), dtype=moments.dtype).to(moments.device, non_blocking=True)
             corrections = torch.as_tensor(self._state.corrections(own), dtype=moments.dtype)
             return torch.lerp(moments, squares[part[0]], share) / corrections.to(moments.device, non_blocking=True)

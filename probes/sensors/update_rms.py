@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from ...traces.schema import Series
 from ._adam_state import AdamState
-from ._by_layer import ByLayer, Layers, floats, gradients
+from ._by_layer import ByLayer, Layers, floats, gradients, sums
 
 UPDATE_RMS = Series(
     "update_rms",
@@ -93,7 +93,7 @@ class UpdateRMS:
             for moment, floor in zip(updated, (corrections * self.eps**2).to(squares[0].dtype).unbind(), strict=True):
                 moment.clamp_(min=floor)
         torch._foreach_div_(squares, updated)
-        return torch.stack(torch._foreach_norm(squares, 1)) * corrections
+        return sums(squares) * corrections
 
 
 def _towards(moments: list[Tensor], squares: tuple[Tensor, ...] | list[Tensor], shares: list[float]) -> list[Tensor]:

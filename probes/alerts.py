@@ -1,0 +1,159 @@
+"""Spikes told while the run goes: the detector on the rows as they are handed to the writer, never inside a step."""
+
+from __future__ import annotations
+
+__all__ = ["Alerts", "json_lines", "print_line", "webhook"]
+
+import json
+import logging
+import queue
+import threading
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from .records import plain
+from .spikes import Spike, SpikeFinder
+
+OnSpike = Callable[[Spike], object]
+WEBHOOK_SECONDS = 5.0
+MOST_WAITING = 100  # alerts on their way to a webhook; more are dropped, and counted
+
+_log = logging.getLogger(__name__)
+
+
+class Alerts:
+    """A `TraceWriter` that also looks for spikes in the rows it is handed, and tells each as soon as it is over.
+
+    It stands in the place of the writer: `Recorder(Alerts(writer, on_spike=[print_line]), sensors)`, which is what
+    `watch(..., on_spike=...)` does. The recorder hands rows over in blocks (64 steps or some seconds), so a step never
+    waits for the detector, and an alert comes at most a block after its spike has closed. Spikes still open at the end
+    are told then. Each is also an event of kind `spike` in the trace. After a resumed run's start it needs a baseline of
+    64 steps before it finds any.
+
+    A callback that raises is logged, and doesn't stop the run or the other callbacks. `thresholds` are the detector's.
+
+    Raises ValueError for an unknown detector or threshold.
+
+    >>> class Writer:
+    ...     layers = ("patch_embed",)
+    ...     def extend(self, steps, values): pass
+    ...     def event(self, step, kind, text): print(step, kind, text)
+    ...     def close(self, status="finished", message=""): pass
+    >>> alerts = Alerts(Writer(), on_spike=[], detector="robust_z")
+    >>> norms = np.full((1, 200), 0.5); norms[0, 150] = 4.0
+    >>> alerts.extend(np.arange(200), {"grad_norm": norms})
+    150 spike patch_embed rose 8.0-fold at step 150
+    """
+
+    def __init__(
+        self,
+        writer: Any,
+        on_spike: OnSpike | Sequence[OnSpike],
+        *,
+        detector: str = "robust",
+        warmup_steps: int = 0,
+        **thresholds: float,
+    ) -> None:
+        self.writer, self.layers = writer, tuple(writer.layers)
+        self.on_spike = (on_spike,) if callable(on_spike) else tuple(on_spike)
+        # NaN is a layer that was not measured: the sensors record a broken gradient as Inf.
+        self._finder = SpikeFinder(self.layers, detector, warmup_steps, nan="gap", **thresholds)
+
+    def extend(self, steps: np.ndarray, values: Mapping[str, Any]) -> None:
+        """Hand rows on to the writer, then look at them."""
+        self.writer.extend(steps, values)
+        norms = values.get("grad_norm")
+        if norms is not None:
+            for spike in self._finder.update(steps, norms):
+                self._tell(spike)
+
+    def close(self, status: str = "finished", message: str = "") -> None:
+        """Tell the spikes that are still open, and close the writer."""
+        try:
+            for spike in self._finder.close():
+                self._tell(spike)
+        finally:
+            self.writer.close(status, message)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.writer, name)  # event, flush, path and whatever else a writer has
+
+    def _tell(self, spike: Spike) -> None:
+        self.writer.event(spike.peak, "spike", in_words(spike))
+        for callback in self.on_spike:
+            try:
+                callback(spike)
+            except Exception:  # an alert must never end the run that it is about; it is logged, with its traceback
+                _log.exception("foreshock: an on_spike callback failed on %s", in_words(spike))
+
+
+def in_words(spike: Spike) -> str:
+    """A spike as a phrase.
+
+    >>> in_words(Spike("norm", 7, 7, 8, 9, 3.25, 6.0, 1.0, "level_shift", warmup=True))
+    'norm rose 3.2-fold at step 7 and stayed (warm-up)'
+    """
+    if spike.kind == "nonfinite":
+        text = f"{spike.layer} was not finite at step {spike.onset}"
+    else:
+        stayed = " and stayed" if spike.kind == "level_shift" else ""
+        text = f"{spike.layer} rose {spike.ratio:.1f}-fold at step {spike.onset}{stayed}"
+    return text + (" (warm-up)" if spike.warmup else "")
+
+
+def print_line(spike: Spike) -> None:
+    """Print a spike as a line in the terminal, on standard error."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    Console(stderr=True).print(f"[bold yellow]spike[/] {escape(in_words(spike))}", highlight=False)
+
+
+def json_lines(path: str | PathLike[str]) -> OnSpike:
+    """A callback that appends each spike to the file `path`, one JSON object a line."""
+
+    def write(spike: Spike) -> None:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(asdict(spike)), allow_nan=False) + "\n")
+
+    return write
+
+
+def webhook(url: str, *, seconds: float = WEBHOOK_SECONDS) -> OnSpike:
+    """A callback that posts each spike as JSON (`text` and the fields of `Spike`) to `url`, in a thread of its own.
+
+    A post that fails or takes longer than `seconds` is logged and not tried again; training never waits for it. Raises
+    ValueError for a URL that is not http or https.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError(f"the webhook {url!r} must begin with http:// or https://")
+    waiting: queue.Queue[Spike] = queue.Queue(MOST_WAITING)
+
+    def post() -> None:
+        while True:
+            spike = waiting.get()
+            body = json.dumps({"text": in_words(spike)} | plain(asdict(spike)), allow_nan=False).encode()
+            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310
+            try:
+                with urllib.request.urlopen(request, timeout=seconds):  # noqa: S310
+                    pass
+            except OSError as error:
+                _log.warning("foreshock: the webhook %s did not take an alert: %s", url, error)
+            finally:
+                waiting.task_done()
+
+    thread = threading.Thread(target=post, name="foreshock-webhook", daemon=True)
+    thread.start()
+
+    def send(spike: Spike) -> None:
+        waiting.put_nowait(spike)  # queue.Full is logged by whoever calls
+
+    send.wait = waiting.join  # pyright: ignore[reportFunctionMemberAccess]
+    return send

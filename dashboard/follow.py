@@ -19,8 +19,9 @@ from ..traces.runs import find_runs
 
 REFRESH_S = 0.4  # a commit comes about once a second: looking more often finds nothing new
 LISTING_S = 2.0
-CHUNK_ROWS = 2048
-BUDGET_S = 0.6  # of spike finding a refresh: a long run is searched over several
+AT_ONCE = 300_000  # values (rows times layers) that are searched for spikes while the browser waits; more, beside it
+CHUNK = 30_000  # values between two looks of a search beside it: about 50 ms
+REST_S = 0.01  # ... and a pause, so that zooming stays quick meanwhile
 KEPT = 64  # followers; a browser that comes back to a dropped one waits for its spikes again
 
 
@@ -46,7 +47,8 @@ class Snapshot:
 class Follower:
     """Keeps a snapshot of the run at `path` fresh. Every method may be called from any thread.
 
-    The cost of a refresh is bounded: at most `BUDGET_S` of spike finding, over rows not seen before.
+    A look at the disk is cheap; the spikes of a long run are searched on a thread of their own, and nobody waits for
+    it: `searched` tells how far it is.
     """
 
     def __init__(self, run: str, path: Path) -> None:
@@ -54,72 +56,115 @@ class Follower:
         self._lock = threading.Lock()
         self._checked = float("-inf")
         self._snapshot = Snapshot(run, None, "broken", "not read yet")
-        self._forget()
-
-    def _forget(self) -> None:
-        self._finder: SpikeFinder | None = None
-        self._fed = 0
-        self._closed: list[Spike] = []
-        self._dips: Sequence[Dip] = ()
-        self._dips_rows, self._dips_cost, self._dips_at = -1, 0.0, 0.0
+        self._search = _Search()
 
     def snapshot(self) -> Snapshot:
-        """The newest snapshot; looks at the disk at most every `REFRESH_S`."""
-        if time.monotonic() - self._checked < REFRESH_S and self._snapshot.searched >= 1:
+        """The newest snapshot; looks at the disk at most every `REFRESH_S`, and waits only for the first look."""
+        if time.monotonic() - self._checked < REFRESH_S:
             return self._snapshot
-        with self._lock:
-            if time.monotonic() - self._checked >= REFRESH_S or self._snapshot.searched < 1:
-                self._snapshot = self._refresh()
-                self._checked = time.monotonic()
-            return self._snapshot
+        if self._lock.acquire(blocking=self._snapshot.trace is None):
+            try:
+                if time.monotonic() - self._checked >= REFRESH_S:
+                    self._snapshot = self._refresh()
+                    self._checked = time.monotonic()
+            finally:
+                self._lock.release()
+        return self._snapshot
 
     def _refresh(self) -> Snapshot:
         old = self._snapshot
         try:
-            trace = open_trace(self._path)
+            trace = open_trace(self._path) if old.trace is None else old.trace.refresh()  # keeps the steps it has read
             epoch = f"{trace.attrs.get('created', '')}/{trace.generation}"
-            if epoch != old.epoch or len(trace) < self._fed:
-                self._forget()
-            self._feed(trace)
-            spikes = self._found()
-            searched = min(1.0, self._fed / len(trace)) if len(trace) else 1.0
-            message = str(trace.attrs.get("message") or "")
-            return Snapshot(self._run, trace, trace.state, message, epoch, spikes, self._find_dips(trace), searched)
+            if epoch != old.epoch or len(trace) < self._search.fed:
+                self._search.stop()
+                self._search = _Search()
+            self._search.follow(trace)
+            message, found = str(trace.attrs.get("message") or ""), self._search.found
+            return Snapshot(self._run, trace, trace.state, message, epoch, found.spikes, found.dips, found.share(trace))
         except TraceNotFoundError as error:
             return Snapshot(self._run, old.trace, "deleted", str(error), old.epoch, old.spikes, old.dips)
         except TraceError as error:  # shown to the user: a broken run must not look like a quiet one
             return Snapshot(self._run, old.trace, "broken", str(error), old.epoch, old.spikes, old.dips)
 
-    def _feed(self, trace: Trace) -> None:
-        if "grad_norm" not in trace.series or not trace.layers:
-            self._fed = len(trace)
+
+@dataclass(frozen=True)
+class _Found:
+    spikes: Sequence[Spike] = ()
+    dips: Sequence[Dip] = ()
+    fed: int = 0
+
+    def share(self, trace: Trace) -> float:
+        return min(1.0, self.fed / len(trace)) if len(trace) else 1.0
+
+
+class _Search:
+    """The spikes and dips of one epoch of a run, as rows come; what is found so far is published as one object."""
+
+    def __init__(self) -> None:
+        self.found = _Found()
+        self.fed = 0
+        self._finder: SpikeFinder | None = None
+        self._closed: list[Spike] = []
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+        self._dips_rows, self._dips_cost, self._dips_at = -1, 0.0, 0.0
+
+    def stop(self) -> None:
+        """End the thread after its chunk: the run's rows have changed."""
+        self._stopped = True
+
+    def follow(self, trace: Trace) -> None:
+        """Take in the rows that are new: at once if they are few, else on a thread that goes on by itself."""
+        if self._thread is not None and self._thread.is_alive():
             return
+        if (len(trace) - self.fed) * max(1, len(trace.layers)) <= AT_ONCE:
+            self._take(trace)
+        else:
+            self._thread = threading.Thread(target=self._take, args=(trace, REST_S), daemon=True, name="search")
+            self._thread.start()
+
+    def _take(self, trace: Trace, rest: float = 0.0) -> None:
+        try:
+            dips = self._find_dips(trace)
+            searches = "grad_norm" in trace.series and bool(trace.layers)
+            rows = max(256, CHUNK // max(1, len(trace.layers))) if searches else len(trace)
+            while self.fed < len(trace) and not self._stopped:
+                stop = min(len(trace), self.fed + rows)
+                if searches:
+                    self._feed(trace, stop)
+                self.fed = stop
+                if rest:
+                    self.found = self._publish(dips)
+                    time.sleep(rest)
+            self.found = self._publish(dips)
+        except TraceError:
+            if not rest:
+                raise
+            # On the thread: the run was cut short or deleted meanwhile, and the next look at the disk says so.
+
+    def _feed(self, trace: Trace, stop: int) -> None:
         if self._finder is None:
             self._finder = SpikeFinder(trace.layers, warmup_steps=_warmup(trace), nan="gap")
-        deadline = time.monotonic() + BUDGET_S
-        while self._fed < len(trace):
-            stop = min(len(trace), self._fed + CHUNK_ROWS)
-            values = trace.read("grad_norm", start=self._fed, stop=stop)
-            self._closed += self._finder.update(trace.steps[self._fed : stop], values)
-            self._fed = stop
-            if time.monotonic() >= deadline:
-                break
+        values = trace.read("grad_norm", start=self.fed, stop=stop)
+        self._closed += self._finder.update(trace.steps[self.fed : stop], values)
 
-    def _found(self) -> list[Spike]:
+    def _publish(self, dips: Sequence[Dip]) -> _Found:
         under_way = self._finder.open_events() if self._finder is not None else []
-        return sorted([*self._closed, *under_way], key=lambda spike: spike.onset)
+        spikes = sorted([*self._closed, *under_way], key=lambda spike: spike.onset)
+        return _Found(spikes, dips, self.fed)
 
     def _find_dips(self, trace: Trace) -> Sequence[Dip]:
         """Dips are sought in the whole curve, so on a long one at most a tenth of the time goes into it."""
         if "knn_accuracy" not in trace.scalars or self._dips_rows == len(trace):
-            return self._dips
+            return self.found.dips
         began = time.monotonic()
         if trace.state == "running" and began - self._dips_at < 10 * self._dips_cost:
-            return self._dips
-        self._dips = find_dips(trace)
+            return self.found.dips
+        dips = find_dips(trace)
         self._dips_rows, self._dips_at = len(trace), time.monotonic()
         self._dips_cost = self._dips_at - began
-        return self._dips
+        return dips
 
 
 def _warmup(trace: Trace) -> int:

@@ -2,8 +2,8 @@
 
     python docs/screenshots.py runs/ demo
 
-writes docs/dashboard-light.png and docs/dashboard-dark.png (1440 pixels wide); `--width 390` and
-`--out DIR` for other ones.
+writes docs/dashboard-light.png and docs/dashboard-dark.png (1440 pixels wide); `--view event --name event` pictures
+another view, `--crop 1200` cuts below, `--width 390` and `--out DIR` for other ones.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ def capture(driver: webdriver.Chrome, address: str, scheme: str, *, whole: bool 
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
     driver.get(address)
-    drawn = "return document.querySelectorAll('.js-plotly-plot .plot').length >= 5"
+    drawn = "return document.querySelectorAll('.fs-view:not([hidden]) .scatterlayer .trace, .ag-row').length >= 3"
     for _ in range(200):
         if driver.execute_script(drawn):
             break
         time.sleep(0.1)
-    time.sleep(2.5)
+    time.sleep(4)
     options = {"format": "png", "captureBeyondViewport": whole}
     if whole:
         size = driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
@@ -100,17 +100,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("run")
-    parser.add_argument("--spike", default="", help="layer@step to show close up")
+    parser.add_argument("--view", default="run")
+    parser.add_argument("--name", default="dashboard")
+    parser.add_argument("--event", default="", help="layer@step to show close up")
+    parser.add_argument("--crop", type=int, default=10_000, help="pixels of height that are kept")
     parser.add_argument("--width", type=int, default=1440)
     parser.add_argument("--height", type=int, default=900)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    query = urlencode({"run": args.run, "spike": args.spike} if args.spike else {"run": args.run})
+    query = urlencode({"view": args.view, "run": args.run} | ({"event": args.event} if args.event else {}))
     with served(args.root) as address, chromium(args.width, args.height) as driver:
         for scheme in ("light", "dark"):
             picture = capture(driver, f"{address}?{query}", scheme)
-            path = args.out / f"dashboard-{scheme}.png"
+            picture = picture.crop((0, 0, picture.width, min(picture.height, args.crop)))
+            path = args.out / f"{args.name}-{scheme}.png"
             picture.save(path, optimize=True)
             if path.stat().st_size > LARGEST:
                 picture.quantize(256, kmeans=2, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import synthetic
-from browsing import served
+from browsing import served, wait_for
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from foreshock.dashboard.app import create_app, serve
-from foreshock.dashboard.follow import BUDGET_S, Follower, Runs
+from foreshock.dashboard.follow import Follower, Runs
 
 HOST = "127.0.0.1:8050"
 ORIGIN = f"http://{HOST}"
@@ -329,14 +329,24 @@ def test_a_follower_finds_what_the_whole_search_finds(tmp_path: Path) -> None:
     assert list(Follower("a", path).snapshot().spikes) == sorted(find_spikes(open_trace(path)), key=lambda s: s.onset)
 
 
-def test_a_long_run_is_searched_in_several_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert BUDGET_S < 2
-    monkeypatch.setattr("foreshock.dashboard.follow.BUDGET_S", 0.0)
-    monkeypatch.setattr("foreshock.dashboard.follow.CHUNK_ROWS", 500)
-    follower = Follower("a", synthetic.write_run(tmp_path / "a"))
-    shares = [follower.snapshot().searched for _ in range(4)]
+def test_nobody_waits_for_the_search_of_a_long_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from foreshock.probes.spikes import find_spikes
+    from foreshock.traces.reader import open_trace
+
+    for name, value in {"AT_ONCE": 0, "CHUNK": 256 * 14, "REST_S": 0.05, "REFRESH_S": 0.0}.items():
+        monkeypatch.setattr(f"foreshock.dashboard.follow.{name}", value)
+    path = synthetic.write_run(tmp_path / "a")
+    follower = Follower("a", path)
+    first = follower.snapshot()
+    assert first.searched < 1
+    assert first.rows == 1500
+    shares = [first.searched]
+    wait_for(lambda: shares.append(follower.snapshot().searched) or shares[-1] == 1.0, "the search ends")
     assert shares == sorted(shares)
-    assert shares[-1] == 1.0
+    assert len(set(shares)) > 2
+    last = follower.snapshot()
+    assert list(last.spikes) == sorted(find_spikes(open_trace(path)), key=lambda s: s.onset)
+    assert last.dips
 
 
 def test_the_dashboard_starts_without_torch() -> None:

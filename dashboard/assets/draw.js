@@ -21,14 +21,18 @@
     return `rgba(${rgb.join(",")},${alpha === undefined ? 1 : alpha})`;
   }
 
+  /* What holds no token comes back as it is: plotly draws anew only what is another object. */
   function painted(value, tokens) {
     if (typeof value === "string") return value[0] === "$" ? colour(value, tokens) : value;
     if (Array.isArray(value)) {
       const plain = !value.length || typeof value[0] === "number" || value[0] === null || ArrayBuffer.isView(value[0]);
-      return plain ? value : value.map((item) => painted(item, tokens));
+      if (plain) return value;
+      const made = value.map((item) => painted(item, tokens));
+      return made.every((item, i) => item === value[i]) ? value : made;
     }
     if (value && typeof value === "object" && !ArrayBuffer.isView(value)) {
-      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, painted(item, tokens)]));
+      const made = Object.entries(value).map(([key, item]) => [key, painted(item, tokens)]);
+      return made.every(([key, item]) => item === value[key]) ? value : Object.fromEntries(made);
     }
     return value;
   }
@@ -57,8 +61,12 @@
     return { ...trace, log: trace.z.log, z: unpacked(trace.z) };
   }
 
+  const known = new WeakMap();  // by matrix: the same one is drawn at every zoom and in both schemes
+
   function values(z, log) {
-    return log ? z.map((line) => line.map((v) => Math.pow(log, v))) : z;
+    if (!log) return z;
+    if (!known.has(z)) known.set(z, z.map((line) => line.map((v) => Math.pow(log, v))));
+    return known.get(z);
   }
 
   // ---- a figure ----

@@ -8,8 +8,8 @@
 
   const fs = window.foreshock;
   const kept = {
-    raw: {}, fine: null, cursor: null, run: null, look: "", extent: null, best: "", zoom: null, chosen: false,
-    page: Math.random().toString(36).slice(2), attached: null, attachedAt: 0, heard: 0, asked: 0, askedFine: 0, askedRuns: 0, askedCompare: 0, selected: [],
+    raw: {}, fine: null, spliced: {}, cursor: null, run: null, look: "", extent: null, best: "", zoom: null, chosen: false,
+    page: Math.random().toString(36).slice(2), attached: null, attachedAt: 0, heard: 0, asked: 0, owed: 0, askedFine: 0, askedRuns: 0, askedCompare: 0, selected: [],
     paused: false, missed: false, waiting: [], focusOf: "", state: "", arrived: false, layers: [], scale: "ratio",
     columns: 1000, view: null, event: null,
   };
@@ -89,12 +89,12 @@
   }
 
   function ask(cursor) {
-    kept.asked = Date.now();
+    kept.asked = kept.owed = Date.now();
     set("want", { data: question(cursor, null) });
   }
 
   function askFine() {
-    kept.askedFine = Date.now();
+    kept.askedFine = kept.owed = Date.now();
     if (kept.cursor) set("want", { data: question(kept.cursor, kept.zoom) });
   }
 
@@ -115,8 +115,11 @@
   function figure(name) {
     const held = kept.raw[name], part = kept.fine && kept.fine.figures[name];
     if (!held || !part || part.data.length !== held.data.length) return held;
+    const last = kept.spliced[name];
+    if (last && last.held === held && last.part === part) return last.figure;
     const data = held.data.map((trace, i) => fs.finer(trace, part.data[i], kept.fine.low, kept.fine.high));
-    return { ...held, data };
+    kept.spliced[name] = { held, part, figure: { ...held, data } };
+    return kept.spliced[name].figure;
   }
 
   // ---- what the visitor does ----
@@ -198,6 +201,7 @@
     compose(push, focus, evidence, comparison, zoom, _scheme, schemes) {
       if (changed("push") && push) {
         if (push.via === "socket") kept.heard = Date.now();
+        else kept.owed = 0;
         kept.waiting.push(push);
       }
       const all = changed("scheme") || !changed("");
@@ -251,7 +255,7 @@
         if (!kept.zoom) set("whole", { disabled: true });
       }
       Object.assign(kept, { look, layers: layers || [], scale, cursor: null, attached: null });
-      Object.assign(kept, { asked: Date.now(), heard: Date.now() });
+      Object.assign(kept, { asked: Date.now(), owed: Date.now(), heard: Date.now() });
       return question(null, null);
     },
 
@@ -302,9 +306,10 @@
     tick() {
       if (!kept.run || document.hidden) return same();
       const now = Date.now(), silent = now - kept.heard > SILENCE_MS;
-      if (silent && !kept.paused && now - kept.asked > POLL_MS) ask(kept.cursor);
+      const owed = kept.owed && now - kept.owed < AGAIN_MS;  // a new question would make Dash drop the answer to the old
       const coarse = kept.zoom && kept.cursor && !(kept.fine && kept.fine.of === kept.zoom.join());
-      if (coarse && now - kept.askedFine > POLL_MS && now - kept.asked > POLL_MS / 2) askFine();  // its answer was lost
+      if (coarse && !owed) askFine();
+      else if (silent && !owed && !kept.paused && now - kept.asked > POLL_MS) ask(kept.cursor);
       if (silent && kept.cursor && now - kept.attachedAt > AGAIN_MS) { kept.attached = null; attach(); }
       if (kept.paused) return "paused";
       if (!["running", "stalled"].includes(kept.state)) return "";

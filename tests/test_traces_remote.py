@@ -266,7 +266,7 @@ def test_a_reader_waits_while_the_store_is_out_of_reach(root, monkeypatch):
         trace.refresh()
     with pytest.raises(TraceUnreachableError):
         trace.read("loss")
-    monkeypatch.setattr("foreshock.traces.reader._UNREACHABLE_FOR", 0.05)
+    monkeypatch.setattr("foreshock.traces.following._UNREACHABLE_FOR", 0.05)
     with pytest.raises(TraceUnreachableError):
         next(following)
     failing[0] = 0

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import TraceChangedError, TraceUnreachableError, UnknownSeriesError
+from .errors import UnknownSeriesError
 from .event_log import merge_events
+from .following import follow
 from .frames import as_dataset, as_frame
 from .overview import Overview, overview_cells
 from .places import location_of
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["STALLED_AFTER", "Rows", "Trace", "open_trace"]
 
 STALLED_AFTER = 60.0  # seconds without a commit after which a running trace counts as stalled
-_UNREACHABLE_FOR = 60.0  # seconds that follow() tries again
-_FOLLOW_ROWS = 16_384  # at most so many rows are handed out at once
 
 
 def open_trace(path_or_url: str | PathLike[str]) -> Trace:
@@ -203,33 +202,7 @@ class Trace:
         restarted from an earlier step, the rows begin anew with another `generation`. Raises TraceNotFoundError if
         the trace is deleted, and TraceUnreachableError if it can't be reached for a minute.
         """
-        trace, waited, reached = self, 0.0, time.monotonic()
-        row = 0 if after is None else self.rows(after + 1).start
-        while True:
-            try:
-                while row < len(trace):
-                    stop = min(len(trace), row + _FOLLOW_ROWS)
-                    yield trace._rows(row, stop)
-                    row, waited = stop, 0.0
-                if trace.status != "running" or (timeout is not None and waited >= timeout):
-                    return
-                time.sleep(poll)
-                waited += poll
-            except TraceChangedError:
-                pass  # the refresh sees why
-            except TraceUnreachableError:
-                time.sleep(poll)
-            try:
-                fresh = trace.refresh()
-            except TraceUnreachableError:
-                if time.monotonic() - reached > _UNREACHABLE_FOR:
-                    raise
-                time.sleep(poll)
-                continue
-            reached = time.monotonic()
-            if fresh._snapshot.record.identity != trace._snapshot.record.identity:
-                row = 0
-            trace = fresh
+        return follow(self, poll, timeout, after)
 
     def overview(
         self,

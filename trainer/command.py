@@ -5,7 +5,9 @@ __all__ = ["main", "spin_briefly"]
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from typing import TYPE_CHECKING
 
 from .config import TrainConfig
@@ -65,7 +67,8 @@ def _train(argv: Sequence[str], default: TrainConfig) -> int:
 
     name, *rest = argv
     try:
-        config = tyro.cli(TrainConfig, default=default, args=rest, prog=f"foreshock train {name}")
+        with _rank_0_speaks():
+            config = tyro.cli(TrainConfig, default=default, args=rest, prog=f"foreshock train {name}")
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -118,6 +121,16 @@ def _conclude(result: "Result", argv: Sequence[str]) -> int:
         else "nothing was saved: give --checkpoint-dir to be able to resume."
     )
     return _refuse(f"interrupted after {result.step} steps; {remedy}", result.exit_code)
+
+
+@contextmanager
+def _rank_0_speaks() -> Iterator[None]:
+    """Of several processes that would all print the same only the first does."""
+    if os.environ.get("RANK", "0") == "0":
+        yield
+    else:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            yield
 
 
 def _command() -> str:

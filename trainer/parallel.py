@@ -1,7 +1,8 @@
 """The model of a run spread over its processes; whatever the way, its parameters keep their plain names."""
 
-__all__ = ["averaged", "parallelise"]
+__all__ = ["averaged", "check_parallel", "parallelise"]
 
+import warnings
 from collections.abc import Callable
 from inspect import signature
 
@@ -27,23 +28,28 @@ OF_FLOWS = frozenset({"activation", "attention", "collapse", "memory", "throughp
 def parallelise(model: nn.Module, config: TrainConfig, device: torch.device, processes: Processes) -> Forward:
     """What the loop calls in the place of `model`, which is changed in place: gradients are means over the processes.
 
-    Raises ValueError for a setting that would have no effect on this model or number of processes.
-
     >>> model = nn.Linear(3, 2)
     >>> parallelise(model, TrainConfig(), torch.device("cpu"), Processes()) is model
     True
     """
-    scale = config.scale
     if processes.count == 1:
-        without_effect(scale, "with one process", "parallel", "sync_batch_norm", "timeout")
         return model
-    if scale.parallel == "fsdp":
-        _check_shards(config)
-    if scale.sync_batch_norm:
+    if config.scale.sync_batch_norm:
         synchronise_norms(model, device)
+    return _sharded(model, device, processes) if config.scale.parallel == "fsdp" else _replicated(model)
+
+
+def check_parallel(model: nn.Module, config: TrainConfig, processes: Processes) -> None:
+    """Raise ValueError for a setting that cannot work on this model or number of processes, or would do nothing.
+
+    >>> check_parallel(nn.Linear(3, 2), TrainConfig(), Processes())
+    """
+    if processes.count == 1:
+        without_effect(config.scale, "with one process", "parallel", "sync_batch_norm", "timeout")
     elif not any(isinstance(module, _BatchNorm) for module in model.modules()):
-        without_effect(scale, "on a model without BatchNorm", "sync_batch_norm")
-    return _sharded(model, device, processes) if scale.parallel == "fsdp" else _replicated(model)
+        without_effect(config.scale, "on a model without BatchNorm", "sync_batch_norm")
+    if config.scale.parallel == "fsdp":
+        _check_shards(config)
 
 
 def averaged(output: Output) -> Output:
@@ -94,6 +100,8 @@ def _sharded(model: nn.Module, device: torch.device, processes: Processes) -> Fo
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    # A backbone returns the class token, which is a view; nothing here changes it in place.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (processes.count,))
     for unit in _units(model):
         # Put back after every forward pass, so that between two steps all weights are shards.

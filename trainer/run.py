@@ -22,7 +22,7 @@ from .folder import ImageFolder
 from .methods import build_method
 from .observed import Gradients, observed_layers
 from .optim import build_optimizer
-from .parallel import Forward, parallelise
+from .parallel import Forward, check_parallel, parallelise
 from .schedules import Schedules
 from .whole import load_optimizer, whole
 
@@ -96,13 +96,15 @@ def prepare(config: TrainConfig) -> Run:
     """
     device = pick_device(config.device)
     processes = join(device, config.scale.timeout)
-    own = processes.share(config.batch_size, "batch_size")
-    check_fitting(config.scale, config.network, config.method.patch_projection, own)
+    with processes.together():
+        own = processes.share(config.batch_size, "batch_size")
+        check_fitting(config.scale, config.network, config.method.patch_projection, own)
     data = processes.by_turns(lambda: load_dataset(config.data, config.network.in_chans))
     with processes.together():
         torch.manual_seed(config.seed)
         schedules = Schedules(config, steps_per_epoch(len(data), config.batch_size))
         model = build_method(config).to(device, torch.float64 if config.amp == "float64" else torch.float32)
+        check_parallel(model, config, processes)
         checkpoints = _checkpoints(config, processes)
         saved = _newest(checkpoints, config, len(data), processes) if checkpoints and config.resume else None
         if saved:

@@ -32,12 +32,13 @@ class Alerts:
     """A `TraceWriter` that also looks for spikes in the rows it is handed, and tells each as soon as it is over.
 
     It stands in the place of the writer: `Recorder(Alerts(writer, on_spike=[print_line]), sensors)`, which is what
-    `watch(..., on_spike=...)` does. The recorder hands rows over in blocks (64 steps or some seconds), so a step never
-    waits for the detector, and an alert comes at most a block after its spike has closed. Spikes still open at the end
-    are told then. Each is also an event of kind `spike` in the trace. After a resumed run's start it needs a baseline of
-    64 steps before it finds any.
+    `watch(..., on_spike=...)` does. The recorder hands rows over in blocks (64 steps or some seconds); detector and
+    callbacks run in a thread of their own, so no step waits for them, and an alert comes at most a block after its
+    spike has closed. Spikes still open at the end are told then. Each is also an event of kind `spike` in the trace.
+    After the start of a resumed run it needs a baseline of 64 steps before it finds any.
 
-    A callback that raises is logged, and doesn't stop the run or the other callbacks. `thresholds` are the detector's.
+    A callback that raises is logged, and doesn't stop the run or the other callbacks. `wait()` returns when all rows so
+    far have been looked at. `thresholds` are the detector's.
 
     Raises ValueError for an unknown detector or threshold.
 
@@ -48,7 +49,7 @@ class Alerts:
     ...     def close(self, status="finished", message=""): pass
     >>> alerts = Alerts(Writer(), on_spike=[], detector="robust_z")
     >>> norms = np.full((1, 200), 0.5); norms[0, 150] = 4.0
-    >>> alerts.extend(np.arange(200), {"grad_norm": norms})
+    >>> alerts.extend(np.arange(200), {"grad_norm": norms}); alerts.wait()
     150 spike patch_embed rose 8.0-fold at step 150
     """
 
@@ -65,22 +66,38 @@ class Alerts:
         self.on_spike = (on_spike,) if callable(on_spike) else tuple(on_spike)
         # NaN is a layer that was not measured: the sensors record a broken gradient as Inf.
         self._finder = SpikeFinder(self.layers, detector, warmup_steps, nan="gap", **thresholds)
+        self._rows: queue.Queue[tuple[np.ndarray, np.ndarray] | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._look, name="foreshock-alerts", daemon=True)
+        self._thread.start()
 
     def extend(self, steps: np.ndarray, values: Mapping[str, Any]) -> None:
-        """Hand rows on to the writer, then look at them."""
+        """Hand rows on to the writer, and to the thread that looks at them."""
         self.writer.extend(steps, values)
-        norms = values.get("grad_norm")
-        if norms is not None:
-            for spike in self._finder.update(steps, norms):
-                self._tell(spike)
+        if "grad_norm" in values:
+            self._rows.put((np.array(steps), np.array(values["grad_norm"], float)))
+
+    def wait(self) -> None:
+        """Wait until all rows so far have been looked at."""
+        self._rows.join()
 
     def close(self, status: str = "finished", message: str = "") -> None:
-        """Tell the spikes that are still open, and close the writer."""
-        try:
+        """Look at what is left, tell the spikes that are still open, and close the writer."""
+        if self._thread.is_alive():
+            self._rows.put(None)
+            self._thread.join()
             for spike in self._finder.close():
                 self._tell(spike)
-        finally:
-            self.writer.close(status, message)
+        self.writer.close(status, message)
+
+    def _look(self) -> None:
+        while (rows := self._rows.get()) is not None:
+            try:
+                for spike in self._finder.update(*rows):
+                    self._tell(spike)
+            except Exception:  # this thread is not the training: it tells what is wrong and goes on
+                _log.exception("foreshock: could not look for spikes from step %s on", rows[0][:1])
+            finally:
+                self._rows.task_done()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.writer, name)  # event, flush, path and whatever else a writer has

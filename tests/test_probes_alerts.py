@@ -34,6 +34,7 @@ def test_the_spikes_are_those_found_afterwards(tmp_path, block: int) -> None:
     for start in range(0, 600, block):
         part = slice(start, start + block)
         alerts.extend(np.arange(600)[part], {"grad_norm": norms()[:, part]})
+        alerts.wait()
         if start + block <= 600 - 64:
             assert all(spike.end < start + block for spike in told)
     assert {spike.layer for spike in told} == {"a", "b"} or block == 600
@@ -117,6 +118,8 @@ def test_watch_tells(tmp_path) -> None:
             w.step()
             optimizer.zero_grad()
             if step == 280:
+                assert isinstance(w.recorder.writer, Alerts)
+                w.recorder.writer.wait()
                 assert {spike.layer for spike in told} == {"0", "2"}
     assert {spike.onset for spike in told} == {200}
     assert len(open_trace(tmp_path / "run").events) == 2

@@ -45,7 +45,7 @@ def test_a_run_with_all_sensors_is_the_run_without(root: Path, tmp_path: Path) -
     bare = {f"activation_{name}" for name in ("rms", "max", "kurtosis")}  # all but the class token
     assert {name: layers - n for name, n in measured.items()} == {name: int(name in bare) for name in measured}
     assert trace["update_ratio"][:, [0, 10]].max() > 0
-    assert np.isfinite(trace["effective_rank"]).nonzero()[0].tolist() == [0, 10]
+    assert np.isfinite(trace["effective_rank"]).nonzero()[0].tolist() == [0]
     assert trace["items_per_second"][-1] > 0
 
 

@@ -4,17 +4,7 @@
 others is none. Rank 0 writes and speaks for all.
 """
 
-__all__ = [
-    "DistributedError",
-    "PeerError",
-    "Processes",
-    "StopVote",
-    "join",
-    "launched",
-    "leave",
-    "lost_peer",
-    "pick_device",
-]
+__all__ = ["DistributedError", "PeerError", "Processes", "StopVote", "join", "leave", "lost_peer", "pick_device"]
 
 import os
 from collections.abc import Callable, Iterator
@@ -150,12 +140,8 @@ class StopVote:
         return int(self._vote.numpy()[0])
 
 
-def launched() -> bool:
-    """Whether the environment is that of one of several processes (torchrun sets it).
-
-    >>> launched()
-    False
-    """
+def _launched() -> bool:
+    """Whether the environment is that of one of several processes (torchrun sets it)."""
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
@@ -169,10 +155,10 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        name = "cpu" if name == "mps" and launched() else name
+        name = "cpu" if name == "mps" and _launched() else name
     try:
         device = torch.device(name)
-        if device.type == "cuda" and launched():
+        if device.type == "cuda" and _launched():
             device = _own_gpu(device)
         torch.zeros(1, device=device).sum().item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -190,7 +176,7 @@ def join(device: torch.device, timeout: float) -> Processes:
     >>> join(torch.device("cpu"), timeout=60)
     Processes(count=1, rank=0, channel=None)
     """
-    if not dist.is_available() or (not launched() and not dist.is_initialized()):
+    if not dist.is_available() or (not _launched() and not dist.is_initialized()):
         return Processes()
     limit = timedelta(seconds=timeout)
     if not dist.is_initialized():

@@ -135,19 +135,24 @@ def foreshock(root: Path, run: str, steps: int, zooms: int) -> None:
         browser.get(f"http://127.0.0.1:{port}/?view=run&run={run}")
         _wait(browser, "return window.firstPaint || 0")
         time.sleep(2)
-        rng, taken = np.random.default_rng(1), []
-        for i in range(zooms):
-            span = max(200, int(steps / 4 ** (1 + i % 6)))
-            low = int(rng.integers(0, steps - span))
-            taken.append(browser.execute_async_script(ZOOM, low, low + span))
-        times, sent = sorted(row[0] for row in taken), sorted(row[1] for row in taken)
         print(f"first picture: {firsts[0] / 1000:.2f} s cold, {min(firsts[1:]) / 1000:.2f} s with a warm browser cache")
-        print(
-            f"a zoom or pan, {zooms} of them: best {times[0]:.0f}, median {statistics.median(times):.0f}, "
-            f"worst {times[-1]:.0f} ms"
-        )
-        print(f"sent a zoom: median {statistics.median(sent) / 1000:.0f} kB, at most {sent[-1] / 1000:.0f} kB")
+        _zooms(browser, steps, zooms, "while spikes are looked for")
+        _wait(browser, "return !document.querySelector('#headline').textContent.startsWith('Looking')", 900)
+        _zooms(browser, steps, zooms, "after that")
         print(f"server memory: {memory_mb(server.pid):.0f} MB at most, {memory_mb(server.pid, 'VmRSS'):.0f} MB now")
+
+
+def _zooms(browser: Any, steps: int, count: int, when: str) -> None:
+    rng, taken = np.random.default_rng(1), []
+    for i in range(count):
+        span = max(200, int(steps / 4 ** (1 + i % 6)))
+        low = int(rng.integers(0, steps - span))
+        taken.append(browser.execute_async_script(ZOOM, low, low + span))
+    times, sent = sorted(row[0] for row in taken), sorted(row[1] for row in taken)
+    print(
+        f"{count} zooms {when}: best {times[0]:.0f}, median {statistics.median(times):.0f}, worst {times[-1]:.0f} ms; "
+        f"sent {statistics.median(sent) / 1000:.0f} kB, at most {sent[-1] / 1000:.0f} kB"
+    )
 
 
 def _wait(browser: Any, script: str, seconds: float = 60) -> float:

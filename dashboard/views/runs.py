@@ -156,7 +156,7 @@ def _columns(fields: Sequence[str]) -> list[dict[str, Any]]:
         column("run", "Run", 210, pinned="left", cellRenderer="FsRun", tooltipField="run"),
         column("state", "State", 110, cellRenderer="FsState", tooltipField="message"),
         column("progress", "Done, %", 130, "steps done of all", cellRenderer="FsProgress", **number),
-        column("left", "Time left", 105, "at the pace of the last 200 steps"),
+        column("left", "Time left", 130, "at the pace of the last 200 steps"),
         column("knn", "kNN, %", 115, "the newest evaluation", **number),
         column("best", "Best, %", 115, "the highest single evaluation", **number),
         column("spark", "kNN curve", 130, cellRenderer="FsSpark", sortable=False, filter=False),

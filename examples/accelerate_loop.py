@@ -34,5 +34,5 @@ with ForeshockCallback(accelerator, model, optimizer, path, overwrite=True) as w
             watcher.step(loss=loss)
             optimizer.zero_grad()
 
-for spike in find_spikes(open_trace(path), detector="robust_z"):
+for spike in find_spikes(open_trace(path)):
     print(f"{spike.layer}: {spike.ratio:.0f} times its baseline at step {spike.peak}")

@@ -37,5 +37,5 @@ watcher = ForeshockCallback(path, sensors=["update_rms"], overwrite=True)
 lightning.Trainer(max_epochs=1, accelerator="cpu", gradient_clip_val=1.0, callbacks=[watcher], **quiet).fit(
     Classifier(), loader
 )
-for spike in find_spikes(open_trace(path), detector="robust_z"):
+for spike in find_spikes(open_trace(path)):
     print(f"{spike.layer}: {spike.ratio:.0f} times its baseline at step {spike.peak}")

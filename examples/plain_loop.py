@@ -29,5 +29,5 @@ with watch(model, optimizer, path, config={"lr": 1e-3}, overwrite=True) as w:  #
         w.step(loss=loss)  # 2
         optimizer.zero_grad()
 
-for spike in find_spikes(open_trace(path), detector="robust_z"):  # 3
+for spike in find_spikes(open_trace(path)):  # 3
     print(f"{spike.layer}: {spike.ratio:.0f} times its baseline at step {spike.peak}")

@@ -33,5 +33,5 @@ args = TrainingArguments(f"{path}-trainer", max_steps=120, per_device_train_batc
 trainer = Trainer(Classifier(), args, train_dataset=rows)
 trainer.add_callback(ForeshockCallback(path, trainer, overwrite=True))
 trainer.train()
-spikes = find_spikes(open_trace(path), detector="robust_z")
+spikes = find_spikes(open_trace(path))
 print(f"{len(spikes)} spikes, the largest {max(spike.ratio for spike in spikes):.0f} times its baseline")

@@ -117,7 +117,7 @@ def layers_needed(
     >>> from .spikes import find_spikes
     >>> spikes = find_spikes(np.exp(np.random.default_rng(0).normal(0, 0.3, (20, 3000))), z=3.5)
     >>> len(spikes), layers_needed(spikes, layers=20, steps=3000)
-    (13, 3)
+    (15, 3)
     """
     noise = sorted(noise, key=lambda spike: spike.start)
     allowed = false_alarms * steps / 10_000

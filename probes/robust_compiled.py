@@ -33,7 +33,7 @@ __all__ = ["scan_all", "settle_all"]
 KNOWN, FIRST, HELD, OPEN, QUIET, JUDGED, MAD = range(7)
 THRESHOLD, MIDDLE, SCALE = 4, 5, 6  # of `real`
 # `rule` holds a Rule and TUNING. The numbers come as data, because numba's cache would not see them change elsewhere.
-ROUNDING, CLIP, TAIL, MOST_EXCESS, MOST_TAIL, MEMORY, PRIOR, REFRESH = range(12, 20)
+ROUNDING, CLIP, TAIL, MOST_EXCESS, MOST_TAIL, MEMORY, PRIOR, REFRESH = range(13, 21)
 
 
 def _compile(signature: str) -> Callable[[Callable[..., Any]], Any]:
@@ -148,7 +148,7 @@ def _judge(z: float, rise: float, recent: np.ndarray, real: np.ndarray, whole: n
     whole[JUDGED] += 1
     rate = max(1 / rule[MEMORY], 1 / (rule[PRIOR] + whole[JUDGED]))
     rounding = rule[ROUNDING]
-    hit = z >= real[THRESHOLD] - rounding
+    hit = z >= real[THRESHOLD] - rounding or (z >= rule[1] - rounding and rise >= rule[12] - rounding)
     hit |= _mean(recent, SHORT, rule[4], real, 0, rate, rounding)
     hit |= _mean(recent, LONG, rule[5], real, 1, rate, rounding)
     if _lower_tail(z, real, rate, rule) or whole[JUDGED] % int(rule[REFRESH]) == 0:

@@ -43,6 +43,7 @@ class Rule(NamedTuple):
             then aims at, per step.
         short, long: thresholds of the means of 3 and of 8 steps, in their own standard deviations; inf: not used.
         close, window, minimum, rebaseline, merge, floor: as in `foreshock.probes.detectors.robust.Thresholds`.
+        sure: natural log of value over baseline from which `z` is enough, whatever `lift` has made of it.
     """
 
     rise: float
@@ -57,6 +58,7 @@ class Rule(NamedTuple):
     rebaseline: int
     merge: int
     floor: float
+    sure: float = math.inf
 
 
 def blank(rule: Rule) -> State:
@@ -128,7 +130,7 @@ def scan(
             recent = [*recent[1:], min(max(z, -CLIP), CLIP)]
             judged += 1
             rate = max(1 / MEMORY, 1 / (PRIOR + judged))
-            hit = z >= threshold - ROUNDING
+            hit = z >= threshold - ROUNDING or (z >= rule.z - ROUNDING and y - middle >= rule.sure - ROUNDING)
             hit |= _mean(recent, SHORT, rule.short, spread, 0, rate)
             hit |= _mean(recent, LONG, rule.long, spread, 1, rate)
             if _lower_tail(z, tail, rate) or judged % REFRESH == 0:

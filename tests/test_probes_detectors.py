@@ -146,7 +146,7 @@ def robust_twin(x, ratio=2.0, z=4.5, close=2.0, window=256, minimum=64, rebaseli
 
 
 def multiscale_twin(x, ratio=2.0, z=4.5, close=2.0, window=256, minimum=64, rebaseline=128, merge=10, floor=0.05,
-                    lift=5.0, false_alarms=0.5):  # fmt: skip
+                    lift=5.0, false_alarms=0.5, sure=20.0):  # fmt: skip
     """The default's definition, read aloud; the plain rule's twin with the three statistics in place of one."""
     flags, scores, past, event, is_open, judged = [], [], [], [], False, []
     spread, share, excess, bar = {3: 1.6, 8: 1.8}, 0.0062, 0.0020, z
@@ -164,7 +164,7 @@ def multiscale_twin(x, ratio=2.0, z=4.5, close=2.0, window=256, minimum=64, reba
             score = (math.log(value) - m) / max(1.4826 * np.median(np.abs(base - m)), floor)
             judged.append(float(np.clip(score, -5, 5)))
             rate = max(1 / 4000, 1 / (500 + len(judged)))
-            stands_out = score >= bar
+            stands_out = score >= bar or (score >= z and value / math.exp(m) >= sure)
             for k, least in ((3, 0.95 * z), (8, 0.8 * z)):
                 total = sum(judged[-k:])
                 stands_out |= total >= least * math.sqrt(k * spread[k])
@@ -190,6 +190,18 @@ def multiscale_twin(x, ratio=2.0, z=4.5, close=2.0, window=256, minimum=64, reba
         if t >= merge - 1 and not any(flags[-merge:]):
             event = []
     return np.array(flags), np.array(scores)
+
+
+def test_a_step_of_many_times_the_baseline_is_never_taken_for_noise():
+    """The run's lower tail is so heavy that its mirror image would reach z = 7 (a gradient that often nears 0)."""
+    rng = np.random.default_rng(0)
+    x = np.exp(rng.normal(0, 0.5, 600))
+    x[rng.choice(500, 40, replace=False)] *= 1e-3
+    x[550] = 60.0
+    x[580] = 15.0
+    flags = {name: np.flatnonzero(run(name, x)[0][0]).tolist() for name in ("robust", "robust_z")}
+    assert flags["robust"] == [550]
+    assert flags["robust_z"] == [550, 580]
 
 
 TWINS = {"robust": multiscale_twin, "robust_z": robust_twin}

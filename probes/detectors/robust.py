@@ -9,7 +9,8 @@ the series nor its noise level changes the false-alarm rate much; a point never 
   while z >= `close`.
 - The single-step threshold is `z`, or up to `lift` more where the run's *lower* tail is heavy: no spike falls, so what
   lies far below the median is noise, and its mirror image (a generalised Pareto tail of shape 1/8 beyond 2.5) tells how
-  high noise rises. It is set to let `false_alarms` single steps through per 10,000. The means open at 0.95 z and
+  high noise rises. It is set to let `false_alarms` single steps through per 10,000; a step of `sure` times the
+  baseline needs `z` only. The means open at 0.95 z and
   0.8 z of their own standard deviations, which are learnt from their falls. Both learn from the past only, over about
   4,000 steps, and start from those of normal noise.
 - after `rebaseline` flagged steps of one event (steps at most `merge` apart) the new level is the baseline.
@@ -52,6 +53,7 @@ class Thresholds:
     floor: float = 0.05
     lift: float = 5.0
     false_alarms: float = 0.5
+    sure: float = 20.0
 
     def __post_init__(self) -> None:
         require(self, "ratio", low=1)
@@ -64,6 +66,7 @@ class Thresholds:
         require(self, "floor", low=0, strict=True)
         require(self, "lift", low=0)
         require(self, "false_alarms", low=0, strict=True)
+        require(self, "sure", low=1)
 
 
 def detect(
@@ -96,4 +99,4 @@ def rule(t: Thresholds) -> Rule:
     """
     means = _SHORT * t.z, _LONG * t.z
     kept = t.close, t.window, t.minimum, t.rebaseline, t.merge, t.floor
-    return Rule(math.log(t.ratio), t.z, t.lift, t.false_alarms / 10_000, *means, *kept)
+    return Rule(math.log(t.ratio), t.z, t.lift, t.false_alarms / 10_000, *means, *kept, math.log(t.sure))

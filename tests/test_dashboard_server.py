@@ -58,7 +58,7 @@ def push_of(answer: Any) -> dict[str, Any]:
 def test_a_run_is_sent_whole_and_then_its_tail(client: TestClient) -> None:
     push = push_of(load(client, {"run": "demo", "columns": 1000}))
     assert push["kind"] == "full"
-    assert set(push["figures"]) == {"knn", "patch_projection", "heatmap", "loss", "lr"}
+    assert set(push["figures"]) == {"knn", "patch_projection", "heatmap", "loss", "lr", "collapse"}
     assert push["cursor"]["rows"] == 1500
     again = push_of(load(client, {"run": "demo", "columns": 1000, "cursor": push["cursor"]}))
     assert again["kind"] == "beat"

@@ -365,7 +365,7 @@ def test_the_panel_in_the_readme_is_one(
         figure = panel("contrast").draw(seen(demo)).figure
         assert figure is not None
         assert figure["data"][0]["y"][-1] == pytest.approx(100 * demo["contrastive_accuracy"][-2:].mean(), rel=0.02)
-        assert list(panels_in("main"))[-3:] == ["loss", "contrast", "lr"]
+        assert list(panels_in("main"))[-4:] == ["loss", "contrast", "lr", "collapse"]
     finally:
         panels.cache_clear()
         sys.modules.pop("foreshock.dashboard.panels.contrast", None)

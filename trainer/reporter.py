@@ -59,12 +59,12 @@ class Reporter:
 
     def finish(self, status: Status, signal: int) -> Result:
         """Close the trace, and say what the run came to."""
-        run, tracing, knn = self.run, self.run.tracing, {}
+        run, tracing, knn, features = self.run, self.run.tracing, {}, {}
         seconds = self.progress.seconds
         if tracing:
             try:
                 self._close(tracing, status)
-                knn = tracing.results()
+                knn, features = tracing.results()
             except TraceError as error:
                 # The training itself is done and saved; its report must not be lost with the last rows.
                 self.unsaved = str(error)
@@ -81,6 +81,7 @@ class Reporter:
             trouble=self.trouble,
             left_out=self.left_out if self.run.config.nonfinite == "skip" else 0,
             knn=knn,
+            features=features,
             checkpoint=self.checkpoint,
             unsaved=self.unsaved,
             signal=signal,
@@ -155,6 +156,9 @@ class Reporter:
         values = {"loss": output.loss.detach().float()}
         if "contrastive_accuracy" in output.logs:
             values["top-1"] = output.logs["contrastive_accuracy"].float()
+        for name, short in (("positive_similarity", "pos"), ("negative_similarity", "neg")):
+            if name in output.logs:
+                values[short] = output.logs[name].float()
         knn = self.run.tracing.knn if self.run.tracing else None
         if knn is not None and knn.latest is not None:
             values["kNN"] = knn.latest.float()

@@ -36,6 +36,8 @@ class Result:
     """Updates that were left out for that reason."""
     knn: dict[str, float] = field(default_factory=dict)
     """`last`, `best` (0 to 1) and `best_step` over the whole trace; empty without one."""
+    features: dict[str, float] = field(default_factory=dict)
+    """The last `effective_rank` and `feature_std` of the features; empty if they were not measured."""
     checkpoint: Path | None = None
     """The newest that this process saved."""
     unsaved: str = ""
@@ -69,6 +71,10 @@ class Result:
                 f"k {probe.knn_k}, T {probe.knn_temperature:g}, cosine, queue of {probe.knn_queue:.0%} of the data"
             )
             lines.append(f"kNN accuracy {self.knn['last']:.3f}, {best} ({settings})")
+        if self.features:
+            rank, std = self.features["effective_rank"], self.features["feature_std"]
+            spread = f"scatter {std:.2f} (1 spread out, 0 collapsed)"
+            lines.append(f"features: effective rank {rank:.1f} of {config.network.dim}, {spread}")
         if self.left_out:
             lines.append(f"{self.left_out} updates were left out, since losses or gradients were not finite")
         if self.overflows:

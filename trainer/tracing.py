@@ -12,6 +12,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -19,7 +20,7 @@ from torch.optim import Optimizer
 from ..probes.recorder import Recorder
 from ..probes.sensors._choice import choose_sensors
 from ..probes.sensors.feature_knn import FeatureKNN
-from ..traces.reader import open_trace
+from ..traces.reader import Trace, open_trace
 from ..traces.schema import GRAD_NORM_CLIPPED
 from ..traces.writer import TraceWriter
 from .clipping import clips
@@ -141,22 +142,29 @@ class Tracing:
         if self.knn and state["knn"]:
             self.knn.load_state_dict(state["knn"])
 
-    def results(self) -> dict[str, float]:
-        """Last and best kNN accuracy of the whole trace, and the step of the best; empty if none was measured.
+    def results(self) -> tuple[dict[str, float], dict[str, float]]:
+        """What the whole trace ends with: `last` and `best` kNN accuracy and the `best_step`; the last look at the
+        features, `effective_rank` and `feature_std`. What was never measured is left out.
 
         Rank 0 knows them, the other processes have no trace.
         """
         if not self.writer:
-            return {}
+            return {}, {}
         trace = open_trace(self.path)
-        if "knn_accuracy" not in trace.scalars:
-            return {}
-        accuracy, steps = torch.from_numpy(trace["knn_accuracy"]), trace.steps
-        measured = accuracy.isfinite().nonzero().squeeze(1)
-        if not len(measured):
-            return {}
-        best = int(measured[accuracy[measured].argmax()])
-        return {"last": float(accuracy[measured[-1]]), "best": float(accuracy[best]), "best_step": int(steps[best])}
+        found = {name: _measured(trace, name) for name in ("knn_accuracy", "effective_rank", "feature_std")}
+        features = {name: float(v[-1]) for name, (_, v) in found.items() if name != "knn_accuracy" and len(v)}
+        steps, accuracy = found["knn_accuracy"]
+        if not len(accuracy):
+            return {}, features
+        best = int(accuracy.argmax())
+        return {"last": float(accuracy[-1]), "best": float(accuracy[best]), "best_step": int(steps[best])}, features
+
+
+def _measured(trace: Trace, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a scalar where it was measured; empty if it never was."""
+    values = trace[name] if name in trace.scalars else np.full(len(trace), np.nan)
+    seen = np.isfinite(values)
+    return trace.steps[seen], values[seen]
 
 
 class _NoWriter:

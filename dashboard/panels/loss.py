@@ -8,15 +8,15 @@ from ..figures import band, dip_shapes, empty, finite, layout, line
 from ..view import Drawn, View
 
 TITLE = "Loss"
-HELP = "Mean and range; dashed: what a guess would get."
+HELP = "Mean and range; dashed: what a guess would get; dotted: pairs that coincide among orthogonal others."
 ORDER = 40
 PLACE = "main"
 HEIGHT = 190
-SERIES = ("loss", "chance_loss")
+SERIES = ("loss", "chance_loss", "ideal_loss")
 
 
 def draw(view: View) -> Drawn:
-    """The curve of `loss` with its min/max band, and `chance_loss`."""
+    """The curve of `loss` with its min/max band, `chance_loss` and `ideal_loss`."""
     columns = view.columns
     loss = columns.scalars.get("loss")
     if loss is None or (not view.tail and not finite(loss.mean).any()):
@@ -28,6 +28,10 @@ def draw(view: View) -> Drawn:
     if chance is not None:
         dashed = {"color": "$muted", "width": 1.4, "dash": "dash"}
         data.append(line(x, chance.mean, "chance", "$muted", "%{y:.3f}<extra>a guess</extra>", line=dashed))
+    ideal = columns.scalars.get("ideal_loss")
+    if ideal is not None:
+        dotted = {"color": "$muted", "width": 1.4, "dash": "dot"}
+        data.append(line(x, ideal.mean, "ideal", "$muted", "%{y:.3f}<extra>ideal</extra>", line=dotted))
     figure = {
         "data": data,
         "layout": layout(view, {"title": {"text": "loss, nats", "standoff": 8}}, shapes=dip_shapes(view)),

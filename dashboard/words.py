@@ -93,7 +93,7 @@ def about_focus(focus: Neighbours) -> str:
     text = f"{focus.layers[first]} rose first, at step {focus.step + int(focus.onset[first]):,}"
     text += f" ({times(focus.height[first])} its normal)"
     if len(order) == 1:
-        return f"{text}; no other layer followed."
+        return f"{text}; no other layer rose clearly above its own noise."
     lag = int(focus.onset[last] - focus.onset[first])
     others = f"{len(order)} of {len(focus.layers)} layers rose"
     if lag == 0:

@@ -8,6 +8,7 @@ from ..words import about_slope, times
 TITLE = "Onsets, layer by layer"
 HELP = (
     "The onset of a layer is the step at which it reaches half of its own log peak. In the order of the forward pass."
+    " A rise is clear at 4.5 times the noise of the 64 steps before."
 )
 ORDER = 140
 PLACE = "event"
@@ -15,7 +16,7 @@ HEIGHT = 0
 
 
 def draw(view: View) -> Drawn:
-    """A row a layer; those that did not rise say so."""
+    """A row a layer; those whose rise is not clear of their own noise say so."""
     focus = view.focus
     if focus is None:
         return Drawn(words="No event is chosen.")
@@ -26,6 +27,6 @@ def draw(view: View) -> Drawn:
             at = f"{focus.step + int(focus.onset[i]):,}"
             rows.append((layer, at, f"{focus.onset[i] - first:+.0f}", times(float(focus.height[i]))))
         else:
-            rows.append((layer, "–", "–", "did not rise"))
+            rows.append((layer, "–", "–", "no clear rise"))
     table = Table("Onsets", ("Layer", "Onset", "After the first", "Peak"), tuple(rows))
     return Drawn(tables=(table,), words=about_slope(focus))

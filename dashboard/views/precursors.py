@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import isfinite
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -95,6 +96,8 @@ def facts(evidence: Evidence) -> str:
     dips = f"{report.dips} {'dip' if report.dips == 1 else 'dips'}"
     text = f"{spikes} spikes, {dips} in {report.steps:,} steps beyond the warm-up. Shown: {evidence.layer or 'none'}."
     if report.lead is not None and report.lead.events:
-        text += f" Lead time {report.lead.median:g} steps [{report.lead.low:g}, {report.lead.high:g}]."
+        text += f" Lead time {report.lead.median:g} steps"
+        known = isfinite(report.lead.low) and isfinite(report.lead.high)
+        text += f" [{report.lead.low:g}, {report.lead.high:g}]." if known else ", from too few for an interval."
     tested = " Corrected for all layers and lags. What precedes need not cause." if report.testable else ""
     return text + tested

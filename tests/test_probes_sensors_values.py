@@ -508,9 +508,9 @@ def test_throughput_counts_steps_until_it_is_fed() -> None:
 def test_memory_of_the_process() -> None:
     sensor = Memory("cpu", every=1)
     before = sensor.observe()
-    ballast = torch.ones(2**24)  # 64 MiB
+    ballast = torch.ones(2**27)  # 512 MiB, more than what earlier tests left for the taking
     after = sensor.observe()
-    assert after["memory_allocated"] - before["memory_allocated"] > 0.9 * 4 * len(ballast)
+    assert after["memory_allocated"] - before["memory_allocated"] > 0.5 * 4 * len(ballast)
     assert after["memory_peak"] >= after["memory_allocated"] > 0
 
 

@@ -309,7 +309,8 @@
       const owed = kept.owed && now - kept.owed < AGAIN_MS;  // a new question would make Dash drop the answer to the old
       const coarse = kept.zoom && kept.cursor && !(kept.fine && kept.fine.of === kept.zoom.join());
       if (coarse && !owed) askFine();
-      else if (silent && !owed && !kept.paused && now - kept.asked > POLL_MS) ask(kept.cursor);
+      // A beat of the socket may have taken the place of the answer before it was read: then there is no picture yet.
+      else if ((silent || !kept.cursor) && !owed && !kept.paused && now - kept.asked > POLL_MS) ask(kept.cursor);
       if (silent && kept.cursor && now - kept.attachedAt > AGAIN_MS) { kept.attached = null; attach(); }
       if (kept.paused) return "paused";
       if (!["running", "stalled"].includes(kept.state)) return "";

@@ -4,14 +4,12 @@ import copy
 import doctest
 import importlib
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import two_processes
 from sensed import LAYERS, HostSyncs, Small, adam, batch, build, run
 from torch.nn.parallel import DistributedDataParallel
 
@@ -271,18 +269,12 @@ def shared_rows(rank: int, world: int, name: str) -> list[dict[str, torch.Tensor
 
 
 def process(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    try:
-        rows = {name: shared_rows(rank, 2, name) for name in (*OF_GRADIENTS, "weight_norm")}
-        torch.save(rows, folder / f"rows{rank}.pt")
-    finally:
-        dist.destroy_process_group()
+    rows = {name: shared_rows(rank, 2, name) for name in (*OF_GRADIENTS, "weight_norm")}
+    torch.save(rows, folder / f"rows{rank}.pt")
 
 
 def test_two_processes_see_the_gradients_of_the_whole_batch(tmp_path: Path) -> None:
-    mp.spawn(process, (tmp_path,), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
+    two_processes(process, tmp_path)
     for rank in range(2):
         rows: dict[str, Any] = torch.load(tmp_path / f"rows{rank}.pt", weights_only=True)
         for name, seen in rows.items():

@@ -1,12 +1,10 @@
 """Under data parallelism the recorded norm is that of the global batch: two real processes against one."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import two_processes
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -59,18 +57,12 @@ def train(rank: int, world: int, folder: Path) -> np.ndarray:
     return np.concatenate(kept.norms, axis=1)
 
 
-def worker(rank: int, world: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
-    try:
-        np.save(folder / f"norms{rank}.npy", train(rank, world, folder))
-    finally:
-        dist.destroy_process_group()
+def worker(rank: int, folder: Path) -> None:
+    np.save(folder / f"norms{rank}.npy", train(rank, 2, folder))
 
 
 def test_two_processes_record_what_one_process_does(tmp_path: Path) -> None:
-    mp.spawn(worker, (2, tmp_path), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
+    two_processes(worker, tmp_path)
     one = train(0, 1, tmp_path)
     assert one.shape == (3, STEPS)
     for rank in range(2):

@@ -1,6 +1,5 @@
 """Several processes are one: the same losses, norms, kNN and weights as one process with the whole batch."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import two_processes
 from rich.console import Console
 from tiny_runs import same, tiny_config, write_fashion, write_images
 from torch import nn
@@ -106,9 +105,6 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def worker(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     torch.save(norms_and_gradients(*(x.chunk(2)[rank] for x in images())), folder / f"norms.{rank}")
     torch.save({name: final(config_of(name, folder)) for name in RUNS}, folder / f"runs.{rank}")
     torch.save(final(streamed(folder)), folder / f"streamed.{rank}")
@@ -120,7 +116,6 @@ def worker(rank: int, folder: Path) -> None:
     torch.save(final(replace(config, checkpoint_every=5, resume=True)), folder / f"resumed.{rank}")
     torch.save(waits(folder), folder / f"waits.{rank}")
     torch.save(refusals(folder, rank), folder / f"refusals.{rank}")
-    dist.destroy_process_group()
 
 
 class Waits(TorchDispatchMode):
@@ -166,7 +161,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     write_fashion(folder / "fashion")
     write_images(folder / "images", [(30, 26 + i) for i in range(20)])
-    mp.spawn(worker, (folder,), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
+    two_processes(worker, folder)
     return folder
 
 

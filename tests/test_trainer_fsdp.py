@@ -1,6 +1,5 @@
 """A model in shards (FSDP2) is the whole one: the same norms, weights and checkpoints, loadable either way."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import two_processes
 from rich.console import Console
 from tiny_runs import same, tiny_config, write_fashion
 from torch import nn
@@ -92,9 +91,6 @@ def law_of_shards(folder: Path, rank: int) -> None:
 
 
 def worker(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     law_of_shards(folder, rank)
     held = {}
     for name in RUNS:
@@ -123,7 +119,6 @@ def worker(rank: int, folder: Path) -> None:
             prepare(replace(bad, checkpoint_dir=None, checkpoint_every=1000))
         said.append(str(refused.value))
     torch.save(said, folder / f"said.{rank}")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +126,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that two processes left behind."""
     folder = tmp_path_factory.mktemp("shards")
     write_fashion(folder / "fashion")
-    mp.spawn(worker, (folder,), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
+    two_processes(worker, folder)
     return folder
 
 

@@ -2,13 +2,13 @@
 
 import copy
 from math import exp, log, sqrt
+from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import two_processes
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -84,20 +84,18 @@ def test_the_loss_is_in_float32_even_under_autocast():
     assert all(value.dtype == torch.float32 for value in logs.values())
 
 
-def gather_worker(rank: int, file: str, q: torch.Tensor, k: torch.Tensor) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+def gather_worker(rank: int, folder: Path, q: torch.Tensor, k: torch.Tensor) -> None:
     mine = q.chunk(2)[rank].clone().requires_grad_()
     loss, logs = info_nce(mine, k.chunk(2)[rank], 0.2)
     loss.backward()
-    torch.save((loss.detach(), logs, mine.grad), f"{file}.{rank}")
-    dist.destroy_process_group()
+    torch.save((loss.detach(), logs, mine.grad), folder / f"seen.{rank}")
 
 
 def test_two_processes_contrast_with_the_keys_of_both(tmp_path):
     torch.manual_seed(0)
     q, k = torch.randn(2, 10, 6, dtype=torch.float64)
-    mp.spawn(gather_worker, args=(str(tmp_path / "meet"), q, k), nprocs=2)
-    parts = [torch.load(tmp_path / f"meet.{rank}") for rank in range(2)]
+    two_processes(gather_worker, tmp_path, q, k)
+    parts = [torch.load(tmp_path / f"seen.{rank}") for rank in range(2)]
     q.requires_grad_()
     loss, logs = info_nce(q, k, 0.2)
     loss.backward()

@@ -98,8 +98,10 @@ def _train(argv: Sequence[str], default: TrainConfig) -> int:
         )
     except KeyboardInterrupt:
         return _refuse("interrupted at once: this step is lost.", 130)
+    main = run.processes.main
+    del run
     leave()
-    return _conclude(result, argv) if run.processes.main else result.exit_code
+    return _conclude(result, argv) if main else result.exit_code
 
 
 def _conclude(result: "Result", argv: Sequence[str]) -> int:

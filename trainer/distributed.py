@@ -6,6 +6,7 @@ others is none. Rank 0 writes and speaks for all.
 
 __all__ = ["DistributedError", "PeerError", "Processes", "StopVote", "join", "leave", "lost_peer", "pick_device"]
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -186,8 +187,13 @@ def join(device: torch.device, timeout: float) -> Processes:
 
 
 def leave() -> None:
-    """Part from the other processes, if there are any; to be called before a process of torchrun ends."""
+    """Part from the other processes, if there are any; to be called before a process of torchrun ends.
+
+    The caller gives up its run first: what still holds a group keeps its threads, and one of them that asks for the
+    interpreter's lock while Python ends aborts the process.
+    """
     if dist.is_available() and dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -106,7 +106,7 @@ def _scripts(app: Dash) -> None:
     on(
         js("compose"),
         Output(charts, "figure"),
-        *data("push", "focus", "evidence", "comparison", "zoom", "scheme"),
+        *data("push", "focus", "evidence", "signals", "comparison", "zoom", "scheme"),
         State("schemes", "data"),
     )
     places = [Output("run", "value"), Output("event", "data"), Output("view", "data"), Output("layers", "value")]

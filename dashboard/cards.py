@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["card", "data", "hidden", "labelled", "panel_card", "tables", "tell"]
+__all__ = ["card", "data", "hidden", "labelled", "pair", "panel_card", "tables", "tell"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,6 +63,14 @@ def panel_card(name: str, panel: Panel) -> html.Section:
     return card(panel.TITLE, panel.HELP, inside, name, tools=tools)
 
 
+def pair(cards: Sequence[html.Section]) -> html.Div:
+    """Cards in two columns, each packed on its own; one below the other, in the given order, where it is narrow."""
+    for i, one in enumerate(cards):
+        one.style = {"order": i}
+    columns = [html.Div(list(cards[side::2]), className="fs-column") for side in (0, 1)]
+    return html.Div(columns, className="fs-grid fs-halves fs-pair")
+
+
 def _downloads(name: str, title: str) -> html.Details:
     """A small menu: the chart as a picture, or what it shows as numbers. The browser does it (assets/save.js)."""
     kinds = ("png", "svg", "csv")
@@ -74,8 +82,9 @@ def _downloads(name: str, title: str) -> html.Details:
 
 
 def tell(drawn: Mapping[str, Drawn]) -> None:
-    """Send the words and tables of panels to the browser."""
+    """Send the words and tables of panels to the browser; a panel that has nothing to show loses its card."""
     for name, part in drawn.items():
+        set_props(f"card-{name}", {"hidden": part.absent})
         set_props({"type": "words", "name": name}, {"children": part.words})
         if part.tables:
             set_props({"type": "tables", "name": name}, {"children": tables(part.tables)})

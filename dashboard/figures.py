@@ -42,7 +42,8 @@ def empty(view: View, text: str) -> dict[str, Any]:
     note = {"text": text, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
     blank = {"visible": False, "fixedrange": True}
     note["font"] = {"size": 14, "color": "$muted"}
-    return {"data": [], "layout": layout(view, blank, xaxis=blank, annotations=[note])}
+    centred = {**MARGIN, "l": MARGIN["r"]}
+    return {"data": [], "layout": layout(view, blank, xaxis=blank, annotations=[note], margin=centred)}
 
 
 def line(x: NDArray[Any], y: NDArray[Any], name: str, colour: str, hover: str, **extra: Any) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def dip_shapes(view: View) -> list[dict[str, Any]]:
             "x1": dip.end if dip.end is not None else view.last_step,
             "y0": 0,
             "y1": 1,
-            "line": {"width": 0},
+            "line": {"width": 1, "color": faint("$dip", 0.4)},  # a dip of a step or two is seen too
             "fillcolor": faint("$dip", 0.13),
         }
         for dip in view.dips

@@ -34,6 +34,7 @@ STORES = (
     "push",
     "focus",
     "evidence",
+    "signals",
     "comparison",
     "want",
     "attach",

@@ -20,6 +20,7 @@ from ..traces.reader import Trace
 from .evidence import Evidence, evidence_of
 from .figures import extent
 from .panels import panels, panels_in
+from .signals import signals_of
 from .theme import SCHEMES
 from .view import Drawn, Episode, Table, View, key_of, look
 from .views.precursors import verdict
@@ -57,16 +58,18 @@ def _document(trace: Trace, view: View) -> str:
     evidence = _evidence(trace, view)
     if evidence is not None:
         drawn |= {name: panel.draw(evidence) for name, panel in panels_in("precursors").items()}
+    signals = signals_of(view.run, trace, view.spikes, view.dips)
+    drawn |= {name: panel.draw(signals) for name, panel in panels_in("signals").items()}
     data = {
         "schemes": SCHEMES,
         "extent": extent(view),
         "shared": list(panels_in("main")),
-        "figures": {name: part.figure for name, part in drawn.items() if part.figure},
+        "figures": {name: part.figure for name, part in drawn.items() if part.figure and not part.absent},
         "closeUps": {key: {name: _sent(part) for name, part in parts.items()} for key, parts in close_ups.items()},
     }
 
     def cards(*places: str) -> str:
-        return "".join(_card(name, drawn[name]) for name in panels_in(*places))
+        return "".join(_card(name, drawn[name]) for name in panels_in(*places) if not drawn[name].absent)
 
     parts = {
         "title": escape(f"{view.run} – foreshock"),
@@ -78,7 +81,7 @@ def _document(trace: Trace, view: View) -> str:
         "event": "".join(_card(name, drawn[name]) for name, panel in panels_in("event").items() if panel.HEIGHT),
         "onsets": "".join(_card(name, drawn[name]) for name, panel in panels_in("event").items() if not panel.HEIGHT),
         "verdict": escape(verdict(evidence) if evidence else "Not testable: no steps beyond the warm-up."),
-        "precursors": cards("precursors") if evidence else "",
+        "precursors": cards(*(["precursors"] if evidence else []), "signals"),
         "about": _about(trace),
         "data": _script_safe(json.dumps(data, allow_nan=False, separators=(",", ":"))),
         "plotly": get_plotlyjs(),

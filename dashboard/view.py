@@ -72,6 +72,7 @@ class Drawn:
     figure: dict[str, Any] | None = None
     tables: tuple[Table, ...] = ()
     words: str = ""
+    absent: bool = False  # the run records nothing that it could show: its card is left out
 
 
 @dataclass(frozen=True)

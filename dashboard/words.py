@@ -12,6 +12,7 @@ __all__ = [
     "duration",
     "headline",
     "times",
+    "unclear_spikes",
 ]
 
 import math
@@ -83,12 +84,38 @@ def about_dip(dip: Dip) -> str:
     return f"{fell} and recovered by {recovered:,}" if recovered is not None else f"{fell} and is still down"
 
 
-def about_focus(focus: Neighbours) -> str:
-    """Who rose first, who last, by how many steps, and whether depth explains the order."""
-    order = focus.order
+def about_focus(focus: Neighbours, flagged: Sequence[Spike] = ()) -> str:
+    """Who rose first, who last, by how many steps, and whether depth explains the order.
+
+    `flagged` are the event's spikes: the detector judges by the run so far, an onset by the 64 steps before it, so in
+    a noisy stretch a layer may be flagged whose onset nobody can tell. Then this is what it says.
+    """
+    order, unclear = focus.order, unclear_spikes(focus, flagged)
+    if not order and unclear:
+        told = about_spike(unclear[0]) + (f", {_some([s.layer for s in unclear[1:]])} with it" if unclear[1:] else "")
+        why = "too few steps come before it" if focus.early else "no rise stands clear of the noise of the steps before"
+        return f"{told}; {why}, so which layer was first can't be told."
     if not order:
         why = "Too few steps before it to tell which layer rose when" if focus.early else "No layer rose clearly"
         return f"{why} around step {focus.step:,}."
+    text = _order(focus, order)
+    if not unclear:
+        return text
+    several = "Their onsets are" if len(unclear) > 1 else "Its onset is"
+    return f"{text} {_some([spike.layer for spike in unclear])} spiked too. {several} not clear of the noise."
+
+
+def unclear_spikes(focus: Neighbours, flagged: Sequence[Spike]) -> list[Spike]:
+    """Of each layer that has no clear onset the first of its spikes in `flagged`, by onset."""
+    clear = {focus.layers[i] for i in focus.order}
+    first: dict[str, Spike] = {}
+    for spike in sorted(flagged, key=lambda spike: spike.onset):
+        if spike.layer not in clear:
+            first.setdefault(spike.layer, spike)
+    return list(first.values())
+
+
+def _order(focus: Neighbours, order: Sequence[int]) -> str:
     first, last = order[0], order[-1]
     text = f"{focus.layers[first]} rose first, at step {focus.step + int(focus.onset[first]):,}"
     text += f" ({times(focus.height[first])} its normal)"
@@ -110,12 +137,13 @@ def about_slope(focus: Neighbours) -> str:
     """How many steps later each deeper layer rises, with its interval."""
     slope, count = focus.slope, len(focus.order)
     if slope is None:
-        return f"{count} {_plural(count, 'layer')} rose: too few for an order."
+        clear = f"Only {count} {_plural(count, 'layer')} rose" if count else "No layer rose"
+        return f"{clear} clear of the noise: too few for an order."
     text = f"{slope.steps:+.2f} steps a layer [{slope.low:+.2f}, {slope.high:+.2f}]"
     sense = (
         "deeper layers follow" if slope.low > 0 else "deeper layers come first" if slope.high < 0 else "no clear order"
     )
-    return f"{text}: {sense}. One event is a hint: the command foreshock onset-order tests all of them."
+    return f"{text}: {sense}. One event is a hint: “Which layer is first?” under Precursors tests all of them."
 
 
 def about_event(event: Event) -> str:

@@ -198,7 +198,7 @@
   // ---- what Dash calls ----
 
   const callbacks = {
-    compose(push, focus, evidence, comparison, zoom, _scheme, schemes) {
+    compose(push, focus, evidence, signals, comparison, zoom, _scheme, schemes) {
       if (changed("push") && push) {
         if (push.via === "socket") kept.heard = Date.now();
         else kept.owed = 0;
@@ -210,7 +210,7 @@
         for (const item of kept.waiting.splice(0)) steps = take(item) || steps;
       }
       const fresh = {};
-      for (const [name, sent] of Object.entries({ focus, evidence, comparison })) {
+      for (const [name, sent] of Object.entries({ focus, evidence, signals, comparison })) {
         if (changed(name) && sent && (name === "comparison" || sent.run === kept.run)) Object.assign(fresh, sent.figures);
       }
       Object.assign(kept.raw, fresh);

@@ -17,6 +17,7 @@ given depends on the place:
     "side"         the run's view, beside the charts               a `View`
     "event"        the event's view, steps since its onset         a `View` with its `event`
     "precursors"   the precursor view, each with axes of its own   an `Evidence`
+    "signals"      the same, below: what needs every value         a `Signals`
     "compare"      the compare view, several runs                  a `Comparison`
 """
 

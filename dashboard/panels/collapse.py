@@ -21,7 +21,7 @@ def draw(view: View) -> Drawn:
     rank = scalars.get("effective_rank")
     if rank is None or (not view.tail and not finite(rank.mean).any()):
         text = "No effective rank yet." if rank is not None else "This run records no effective rank."
-        return Drawn(empty(view, text), words=text)
+        return Drawn(empty(view, text), words=text, absent=rank is None)
     seen = finite(rank.mean)
     curve = line(
         view.columns.steps[seen], rank.mean[seen], "effective rank", "$s3", "%{y:.1f}<extra>effective rank</extra>"

@@ -6,18 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from ..event import Event
 from ..event_axis import event_layout, no_event
+from ..figures import markers
 from ..neighbours import Neighbours
 from ..theme import HEAT_CEILING, HEAT_FLOOR
 from ..view import Drawn, View
-from ..words import about_focus, times
+from ..words import about_focus, about_spike, times, unclear_spikes
 from .heatmap import SCALES, packed
 from .neighbourhood import OVERLAP, ridges, tick
 
 TITLE = "Every layer, aligned on the onset"
 HELP = (
     "Gradient norm relative to each layer's normal, first layer on top. The dotted line joins the onsets, where each "
-    "layer reaches half of its own log peak: if it leans right, deeper layers follow later."
+    "layer reaches half of its own log peak: if it leans right, deeper layers follow later. Open triangle: a spike "
+    "whose onset is not clear of the noise."
 )
 ORDER = 110
 PLACE = "event"
@@ -35,6 +38,7 @@ def draw(view: View) -> Drawn:
     data = ridges(focus)["data"] if few else _map(focus)
     sign, low = (-1, OVERLAP + 0.3) if few else (1, -0.5)
     shown = range(0, len(focus.layers), -(-len(focus.layers) // 32))
+    data.append(_unclear(view.event, focus, sign))
     axis = {
         "tickvals": [sign * i for i in shown],
         "ticktext": [tick(focus, i) for i in shown],
@@ -43,7 +47,22 @@ def draw(view: View) -> Drawn:
         "ticks": "",
     }
     drawn = event_layout(view.event, axis, view.run)
-    return Drawn({"data": data, "layout": drawn}, words=about_focus(focus))
+    return Drawn({"data": data, "layout": drawn}, words=about_focus(focus, view.event.spikes))
+
+
+def _unclear(event: Event, focus: Neighbours, sign: int) -> dict[str, Any]:
+    """Marks at the detector's onset of the spikes that have no clear one."""
+    found = unclear_spikes(focus, event.spikes)
+    drawn = markers(
+        [spike.onset - focus.step for spike in found],
+        [float(sign * focus.layers.index(spike.layer)) for spike in found],
+        "$ink",
+        "triangle-up-open",
+        name="spikes without a clear onset",
+        hovertext=[f"{about_spike(spike)}, onset not clear" for spike in found],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+    return drawn
 
 
 def _map(focus: Neighbours) -> list[dict[str, Any]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ..view import Drawn, Table, View
-from ..words import about_slope, times
+from ..words import about_slope, times, unclear_spikes
 
 TITLE = "Onsets, layer by layer"
 HELP = (
     "The onset of a layer is the step at which it reaches half of its own log peak. In the order of the forward pass."
-    " A rise is clear at 4.5 times the noise of the 64 steps before."
+    " A rise is clear at 4.5 times the noise of the 64 steps before; where it is not, a spike has the detector's onset."
 )
 ORDER = 140
 PLACE = "event"
@@ -16,16 +16,23 @@ HEIGHT = 0
 
 
 def draw(view: View) -> Drawn:
-    """A row a layer; those whose rise is not clear of their own noise say so."""
+    """A row a layer; those whose rise is not clear of their own noise say so, spikes among them with their numbers."""
     focus = view.focus
     if focus is None:
         return Drawn(words="No event is chosen.")
-    first = focus.onset[focus.order[0]] if focus.order else 0.0
+    spikes = view.event.spikes if view.event else ()
+    unclear = {spike.layer: spike for spike in unclear_spikes(focus, spikes)}
+    flagged = min((spike.onset - focus.step for spike in unclear.values()), default=0)
+    first = float(focus.onset[focus.order[0]]) if focus.order else float(flagged)
     rows = []
     for i, layer in enumerate(focus.layers):
         if focus.rose[i]:
             at = f"{focus.step + int(focus.onset[i]):,}"
             rows.append((layer, at, f"{focus.onset[i] - first:+.0f}", times(float(focus.height[i]))))
+        elif layer in unclear:
+            spike = unclear[layer]
+            after = f"{spike.onset - focus.step - first:+.0f}"
+            rows.append((layer, f"{spike.onset:,}", after, f"{times(spike.ratio)}, not clear"))
         else:
             rows.append((layer, "–", "–", "no clear rise"))
     table = Table("Onsets", ("Layer", "Onset", "After the first", "Peak"), tuple(rows))

@@ -22,7 +22,9 @@ _DIPS = {"dip": "", "unrecovered": "unrecovered", "partial_restart": "partial re
 
 def draw(view: View) -> Drawn:
     """Two tables; of a long run the newest rows, with a note of how many there are."""
-    return Drawn(tables=(_spikes(view), _dips(view)), words=f"{len(view.episodes)} spikes, {len(view.dips)} dips.")
+    spikes, dips = len(view.episodes), len(view.dips)
+    words = f"{spikes} {'spike' if spikes == 1 else 'spikes'}, {dips} {'dip' if dips == 1 else 'dips'}."
+    return Drawn(tables=(_spikes(view), _dips(view)), words=words)
 
 
 def _spikes(view: View) -> Table:

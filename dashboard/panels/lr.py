@@ -20,7 +20,7 @@ def draw(view: View) -> Drawn:
     lr = view.columns.scalars.get("lr")
     if lr is None or (not view.tail and not finite(lr.mean).any()):
         text = "No learning rate yet." if lr is not None else "This run records no learning rate."
-        return Drawn(empty(view, text), words=text)
+        return Drawn(empty(view, text), words=text, absent=lr is None)
     axis = {
         "title": {"text": "learning rate", "standoff": 8},
         "rangemode": "tozero",

@@ -33,7 +33,7 @@ def draw(view: View) -> Drawn:
         return Drawn(empty(view, text))
     drawn = ridges(focus)
     drawn["layout"] = _layout(view, focus)
-    return Drawn(drawn, words=about_focus(focus))
+    return Drawn(drawn, words=about_focus(focus, view.event.spikes if view.event else ()))
 
 
 def ridges(focus: Neighbours) -> dict[str, Any]:

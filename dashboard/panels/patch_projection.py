@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from ...probes.precursors import Precedence
 from ..figures import MARGIN, band, dip_shapes, empty, finite, layout, line, markers
-from ..theme import FIRST, LAST, MIDDLE, SERIES
+from ..theme import FIRST, LAST, MIDDLE, SERIES, faint
 from ..view import Drawn, View, key_of, numbers
 from ..words import about_dip, about_spike, times
 
 TITLE = "First layer against deeper ones"
 HELP = (
     "Gradient norm relative to each layer's normal, the median of the 256 steps before. Click a triangle, a "
-    "spike, to see every layer around it; a dotted thread leads to the dip that follows."
+    "spike (open: of a layer not drawn), to see every layer around it; a dotted thread leads to the dip that follows."
 )
 ORDER = 20
 PLACE = "main"
@@ -25,7 +26,7 @@ ROOM = 0.22  # of the axis, for a label
 
 
 def draw(view: View) -> Drawn:
-    """Line and range of up to three layers, their spikes, and a thread to every dip that one precedes."""
+    """Line and range of a few layers, their spikes, and a thread to every dip that a spike precedes."""
     layers = view.shown_layers
     if not layers or not view.rows:
         text = "No gradient norm yet."
@@ -35,8 +36,7 @@ def draw(view: View) -> Drawn:
     for layer, colour in reversed(shown):  # the first layer last: on top
         data += _layer(view, layer, colour)
     data += [_spikes(view, layer, colour) for layer, colour in shown]
-    data.append(_threads(view))
-    data.append(_dips_met(view))
+    data += [_threads(view), _dips_met(view), _elsewhere(view)]
     axis = {"type": "log", "title": {"text": "gradient norm, × normal", "standoff": 8}, **_ticks()}
     legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "reversed", "itemwidth": 30}
     margin = {**MARGIN, "t": 34}
@@ -82,10 +82,12 @@ def _spikes(view: View, layer: str, colour: str) -> dict[str, Any]:
     )
 
 
-def _told(view: View) -> list[Any]:
-    """The pairs to draw: those of the shown layers, or else one a dip, by the strongest spike."""
+def _told(view: View) -> list[Precedence]:
+    """The pairs to draw: those of the shown layers; for a dip that has none, the one of the strongest spike."""
     ours = [pair for pair in view.pairs if pair.spike.layer in view.shown_layers]
-    return sorted(ours, key=lambda pair: pair.spike.ratio)
+    met = {pair.dip.onset_by for pair in ours}
+    rest = sorted((pair for pair in view.pairs if pair.dip.onset_by not in met), key=lambda pair: pair.spike.ratio)
+    return sorted([*ours, *{pair.dip.onset_by: pair for pair in rest}.values()], key=lambda pair: pair.spike.ratio)
 
 
 def _threads(view: View) -> dict[str, Any]:
@@ -106,6 +108,21 @@ def _threads(view: View) -> dict[str, Any]:
     }
 
 
+def _elsewhere(view: View) -> dict[str, Any]:
+    """The spikes of layers that are not drawn, where a thread begins at one."""
+    found = [pair.spike for pair in _told(view) if pair.spike.layer not in view.shown_layers]
+    return markers(
+        [spike.peak for spike in found],
+        numbers(np.array([spike.ratio for spike in found])),
+        "$ink",
+        "triangle-up-open",
+        showlegend=False,
+        customdata=[key_of(spike) for spike in found],
+        hovertext=[f"{about_spike(spike)}<br>click for every layer around it" for spike in found],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+
+
 def _dips_met(view: View) -> dict[str, Any]:
     told = _told(view)
     return markers(
@@ -124,7 +141,7 @@ def _labels(view: View) -> list[dict[str, Any]]:
     """How deep and how much later, beside the threads to the deepest dips; none where two would overlap."""
     best = {pair.dip.onset_by: pair for pair in _told(view)}
     room = ROOM * max(view.last_step - view.first_step, 1)
-    kept: list[Any] = []
+    kept: list[Precedence] = []
     for pair in sorted(best.values(), key=lambda pair: -pair.dip.depth):
         apart = all(abs(pair.dip.onset_by - other.dip.onset_by) > room for other in kept)
         if apart and np.isfinite(pair.spike.ratio):
@@ -133,13 +150,19 @@ def _labels(view: View) -> list[dict[str, Any]]:
         {
             "x": pair.dip.onset_by,
             "y": float(np.log10(pair.spike.ratio)),
-            "text": f"−{100 * pair.dip.depth:.0f} points, {pair.lag} steps later",
+            "text": _label(view, pair),
             "showarrow": False,
             **_beside(view, pair.dip.onset_by),
             "font": {"color": "$dip", "size": 12},
+            "bgcolor": faint("$surface", 0.8),
         }
         for pair in kept[:THREADS_LABELLED]
     ]
+
+
+def _label(view: View, pair: Precedence) -> str:
+    whose = "" if pair.spike.layer in view.shown_layers else f"{pair.spike.layer}: "
+    return f"{whose}−{100 * pair.dip.depth:.0f} points, {pair.lag} steps later"
 
 
 def _beside(view: View, step: float) -> dict[str, Any]:
@@ -154,7 +177,8 @@ def _words(view: View) -> str:
         found = view.spikes_of(layer)
         if found:
             top = max(found, key=lambda spike: spike.ratio)
-            parts.append(f"{layer}: {len(found)} spikes, the highest {times(top.ratio)} at step {top.peak:,}")
+            count = f"{len(found)} spikes, the highest" if len(found) > 1 else "one spike,"
+            parts.append(f"{layer}: {count} {times(top.ratio)} at step {top.peak:,}")
         elif len(view.columns) and not finite(view.columns.ratio.mean[view.layers.index(layer)]).any():
             parts.append(f"{layer}: not measured (frozen)")
         else:

@@ -36,8 +36,15 @@ def draw(evidence: Evidence) -> Drawn:
     layout["xaxis"] |= {"zeroline": True, "zerolinecolor": "$muted"}
     low = int(np.nanargmin(found.seen))
     outside = finite(found.low) & finite(found.seen) & (found.seen < found.low)
+    count = f"{found.events} {'spike' if found.events == 1 else 'spikes'}"
+    place = f"{abs(found.at[low]):.0f} steps {'after' if found.at[low] >= 0 else 'before'} the onset"
     words = (
-        f"Mean of {found.events} spikes: lowest {100 * found.seen[low]:+.1f} points about {found.at[low]:+.0f} steps "
-        f"from the onset; {'below' if outside[low] else 'within'} the band of chance there."
+        f"Mean of {count}: lowest {_signed(found.seen[low])} points about {place}; "
+        f"{'below' if outside[low] else 'within'} the band of chance there."
     )
     return Drawn({"data": [*chance_band(found, "by chance", 100), curve], "layout": layout}, words=words)
+
+
+def _signed(share: float) -> str:
+    """Points with a sign, a real minus among them."""
+    return f"{100 * share:+.1f}".replace("-", "−")

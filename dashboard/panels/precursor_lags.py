@@ -31,11 +31,14 @@ def draw(evidence: Evidence) -> Drawn:
     layout = evidence_layout(
         "steps to the next dip", {"title": {"text": "spikes", "standoff": 8}, "rangemode": "tozero"}
     )
+    if max(found.seen.max(), found.high.max()) < 6:
+        layout["yaxis"] |= {"dtick": 1}  # spikes are whole
     low, high, mean = chance_band(found, "by chance")
     most = int(found.seen.argmax())
     words = (
-        f"{int(found.seen.sum())} of {found.events} spikes have a dip in the 128 steps after; most often "
+        f"{int(found.seen.sum())} of {found.events} spikes {'has' if found.seen.sum() == 1 else 'have'} a dip in the "
+        f"128 steps after; most often "
         f"{found.at[most] - LAG_BIN / 2:.0f} to {found.at[most] + LAG_BIN / 2:.0f} steps later "
         f"({int(found.seen[most])}, by chance {found.expected[most]:.1f})."
     )
-    return Drawn({"data": [low, high, bars, mean], "layout": layout}, words=words)
+    return Drawn({"data": [low, high, mean, bars], "layout": layout}, words=words)

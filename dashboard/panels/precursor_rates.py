@@ -45,9 +45,8 @@ def draw(evidence: Evidence) -> Drawn:
     layout["xaxis"] |= {"tickvals": at, "ticktext": [str(row.lag) for row in rows], "showgrid": False}
     table = Table(f"Rates of {evidence.layer}", _HEAD, tuple(_row(row) for row in rows))
     best = min(rows, key=lambda row: 2.0 if row.p is None else row.p)
-    words = (
-        f"At a lag of {best.lag} steps {best.precursor.hits} of {best.precursor.trials} dips have a spike before them."
-    )
+    hits, trials = best.precursor.hits, best.precursor.trials
+    words = f"At a lag of {best.lag} steps {hits} of {trials} dips {'has' if hits == 1 else 'have'} a spike before it."
     return Drawn({"data": data, "layout": layout}, (table,), words)
 
 

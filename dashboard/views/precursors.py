@@ -1,4 +1,4 @@
-"""Do spikes precede dips more than chance? The report of `foreshock.probes.precursors`, layer by layer."""
+"""Do spikes precede dips more than chance? Layer by layer; which signal warns of dips, and which layer is first."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, html, no_update, set_props
 
+from ...traces.errors import TraceError
 from ..asked import Asked
-from ..cards import labelled, panel_card, tell
+from ..cards import labelled, pair, panel_card, tell
 from ..evidence import Evidence, Evidences
 from ..follow import Runs
 from ..panels import panels_in
+from ..signals import Reports
 
 TITLE = "Precursors"
 ORDER = 40
 
 
 def layout() -> list[Any]:
-    """The verdict, the choice of the layer, and four panels."""
+    """The verdict, the choice of the layer, and the panels in two columns."""
     picker = dmc.Select(
         id="lag-layer",
         data=[],
@@ -36,18 +38,18 @@ def layout() -> list[Any]:
         html.H1("Testing…", id="precursors-told", className="fs-headline"),
         html.P(id="precursors-facts", className="fs-detail"),
     ]
-    cards = [panel_card(name, panel) for name, panel in panels_in("precursors").items()]
+    cards = [panel_card(name, panel) for name, panel in panels_in("precursors", "signals").items()]
     return [
         html.Section(heading, className="fs-summary", **labelled("Summary")),
         html.Div([picker], className="fs-toolbar"),
-        html.Div(cards, className="fs-grid fs-halves"),
+        pair(cards),
         html.P(id="precursors-notes", className="fs-note"),
     ]
 
 
 def register(app: Dash, runs: Runs) -> None:
-    """The report of the chosen run, off the event loop, kept while neither run nor layer changes."""
-    kept = Evidences()
+    """The reports of the chosen run, off the event loop, kept while the run does not change."""
+    kept, reports = Evidences(), Reports()
 
     @app.callback(Output("evidence", "data"), Input("want-evidence", "data"), prevent_initial_call=True)
     async def fill(wanted: object) -> Any:
@@ -76,6 +78,21 @@ def register(app: Dash, runs: Runs) -> None:
         set_props("lag-layer", {"data": list(evidence.layers)})
         return {"run": asked.run, "figures": {name: part.figure for name, part in drawn.items() if part.figure}}
 
+    @app.callback(Output("signals", "data"), Input("want-evidence", "data"), prevent_initial_call=True)
+    async def fill_signals(wanted: object) -> Any:
+        asked = Asked(wanted)
+        follower = await asyncio.to_thread(runs.follower, asked.run)
+        snapshot = await asyncio.to_thread(follower.snapshot) if follower is not None else None
+        if snapshot is None or snapshot.trace is None or snapshot.searched < 1:
+            return no_update
+        try:
+            signals = await asyncio.to_thread(reports.of, snapshot)
+        except TraceError:  # cut short or deleted just now: the badge says so
+            return no_update
+        drawn = {name: panel.draw(signals) for name, panel in panels_in("signals").items()}
+        tell(drawn)
+        return {"run": asked.run, "figures": {name: part.figure for name, part in drawn.items() if part.figure}}
+
 
 def verdict(evidence: Evidence) -> str:
     """The report's sentence, as a sentence.
@@ -94,7 +111,8 @@ def facts(evidence: Evidence) -> str:
     report = evidence.report
     spikes = sum(report.spikes.values())
     dips = f"{report.dips} {'dip' if report.dips == 1 else 'dips'}"
-    text = f"{spikes} spikes, {dips} in {report.steps:,} steps beyond the warm-up. Shown: {evidence.layer or 'none'}."
+    layers = f"{spikes} {'spike' if spikes == 1 else 'spikes'} of single layers"
+    text = f"{layers}, {dips} in {report.steps:,} steps beyond the warm-up. Shown: {evidence.layer or 'none'}."
     if report.lead is not None and report.lead.events:
         text += f" Lead time {report.lead.median:g} steps"
         known = isfinite(report.lead.low) and isfinite(report.lead.high)

@@ -128,9 +128,14 @@ def _about(trace: Trace) -> Table:
 def _when(seconds: Any) -> str:
     """A time as UTC.
 
-    >>> _when(0), _when("2026-01-01")
-    ('1970-01-01 00:00:00 UTC', '2026-01-01')
+    >>> _when(0), _when("2026-01-01T10:00:00.52+00:00"), _when("today")
+    ('1970-01-01 00:00:00 UTC', '2026-01-01 10:00:00 UTC', 'today')
     """
+    if isinstance(seconds, str):
+        try:
+            seconds = datetime.fromisoformat(seconds).timestamp()
+        except ValueError:
+            return seconds
     if type(seconds) not in (int, float):
         return shown(seconds)
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

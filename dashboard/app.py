@@ -18,6 +18,7 @@ from ..traces.places import is_url, location_of
 from .follow import Runs
 from .guard import LEAST_TOKEN, Guard, Tidy, allowed_hosts, is_loopback
 from .page import page
+from .rows import register_rows
 from .views import views
 
 _MAKE_ONE = "python -c 'import secrets; print(secrets.token_urlsafe())'"
@@ -54,6 +55,7 @@ def create_app(root: str | Path, *, host: str = "127.0.0.1", token: str = "") ->
     for view in views().values():
         view.register(app, runs)
     server: Any = app.server
+    register_rows(server, runs)
     server.add_middleware(Tidy, callbacks=app.callback_map)
     server.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=1)
     server.add_middleware(Guard, hosts=allowed_hosts(host), token=token)  # added last: asked first

@@ -10,6 +10,7 @@ from typing import Any
 from dash import dcc, html, set_props
 
 from .panels import Panel
+from .rows import rows_kind
 from .view import Drawn, Table
 
 _CONFIG: Any = {
@@ -59,7 +60,7 @@ def panel_card(name: str, panel: Panel) -> html.Section:
     spoken = "fs-unseen" if panel.PLACE == "main" else "fs-words"
     inside.append(html.P(id={"type": "words", "name": name}, className=spoken))
     inside.append(html.Div(id={"type": "tables", "name": name}))
-    tools = [_downloads(name, panel.TITLE)] if panel.HEIGHT else []
+    tools = [_downloads(name, panel)] if panel.HEIGHT else []
     return card(panel.TITLE, panel.HELP, inside, name, tools=tools)
 
 
@@ -71,12 +72,12 @@ def pair(cards: Sequence[html.Section]) -> html.Div:
     return html.Div(columns, className="fs-grid fs-halves fs-pair")
 
 
-def _downloads(name: str, title: str) -> html.Details:
-    """A small menu: the chart as a picture, or what it shows as numbers. The browser does it (assets/save.js)."""
-    kinds = ("png", "svg", "csv")
-    buttons = [html.Button(kind.upper(), type="button", **data(save=kind, panel=name)) for kind in kinds]
+def _downloads(name: str, panel: Panel) -> html.Details:
+    """A small menu: the chart as a picture, or its numbers, the recorded ones if it has some (assets/save.js)."""
+    kinds, rows = ("png", "svg", "csv"), rows_kind(panel)
+    buttons = [html.Button(kind.upper(), type="button", **data(save=kind, panel=name, rows=rows)) for kind in kinds]
     return html.Details(
-        [html.Summary("Save", **labelled(f"Save {title}")), html.Div(buttons, className="fs-save-menu")],
+        [html.Summary("Save", **labelled(f"Save {panel.TITLE}")), html.Div(buttons, className="fs-save-menu")],
         className="fs-save",
     )
 

@@ -9,6 +9,7 @@ A panel is a module with
     HEIGHT: int     pixels of its figure; 0 for none
     draw(shown) -> Drawn
     SERIES: tuple[str, ...]    the scalars it draws, of those that a trace may hold; may lack if there are none
+    LAYERS: str     "all", or "shown" (those chosen to be lines): whose gradient norms it draws; may lack likewise
 
 and `draw` must do with a run of any length, also none, with layers that are NaN, and without any scalar. What it is
 given depends on the place:

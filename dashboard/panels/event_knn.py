@@ -15,6 +15,7 @@ HELP = "Each evaluation with its 95 % binomial error. Dashed: the level before t
 ORDER = 120
 PLACE = "event"
 HEIGHT = 230
+SERIES = ("knn_accuracy", "knn_queries")
 
 
 def draw(view: View) -> Drawn:

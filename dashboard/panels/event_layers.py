@@ -25,6 +25,7 @@ HELP = (
 ORDER = 110
 PLACE = "event"
 HEIGHT = 520
+LAYERS = "all"
 
 RIDGES = 32  # with more layers, a map: ridges would lie on top of each other
 

@@ -12,6 +12,7 @@ HELP = "Step by step."
 ORDER = 130
 PLACE = "event"
 HEIGHT = 170
+SERIES = ("loss",)
 
 
 def draw(view: View) -> Drawn:

@@ -22,6 +22,7 @@ HELP = (
 ORDER = 30
 PLACE = "main"
 HEIGHT = 340
+LAYERS = "all"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ HELP = (
 ORDER = 50
 PLACE = "side"
 HEIGHT = 460
+LAYERS = "all"
 
 OVERLAP = 2.6  # a layer's highest rise reaches over this many lines
 

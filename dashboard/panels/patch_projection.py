@@ -20,6 +20,7 @@ HELP = (
 ORDER = 20
 PLACE = "main"
 HEIGHT = 330
+LAYERS = "shown"
 
 THREADS_LABELLED = 4
 ROOM = 0.22  # of the axis, for a label

@@ -19,6 +19,7 @@ from .layers import group_layers
 from .leaderboard import leaderboard
 from .leaderboard_report import Leaderboard
 from .model_alarm import ModelEvent, layers_needed, model_events
+from .model_finder import ModelEventFinder
 from .onset_order import onset_order
 from .onset_report import OnsetOrder
 from .precursor_report import PrecursorReport
@@ -37,6 +38,7 @@ __all__ = [
     "Finding",
     "Leaderboard",
     "ModelEvent",
+    "ModelEventFinder",
     "OnsetOrder",
     "Precedence",
     "PrecursorReport",

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .detectors import detector as load_detector
+from .mirror import above_the_threshold, finders, mirrored
 from .series import blocks, is_trace
-from .spikes import Spike, SpikeFinder
+from .spikes import NaN, Spike
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ..traces.reader import Trace
 
-__all__ = ["ModelEvent", "layers_needed", "model_events"]
+__all__ = ["ModelEvent", "checked", "layers_needed", "model_events"]
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,7 @@ def model_events(
     >>> event.alarm, event.layers, event.needed
     (2000, ('0', '1', '2', '3'), 2)
     """
-    if not (math.isfinite(false_alarms) and false_alarms > 0):
-        raise ValueError(f"false_alarms={false_alarms!r} must be a number above 0, events of noise per 10,000 steps")
-    if within < 1 or (needed is not None and needed < 1):
-        raise ValueError(f"within={within!r} and needed={needed!r} must be whole numbers of at least 1")
+    checked(false_alarms, within, needed)
     rule = {"within": within, "false_alarms": false_alarms}
     if not is_trace(source) and len(source) and isinstance(source[0], Spike):  # type: ignore[index,arg-type]
         spikes = [spike for spike in source if not spike.warmup]  # type: ignore[union-attr]
@@ -101,7 +98,13 @@ def model_events(
 
 
 def layers_needed(
-    noise: Iterable[Spike], *, layers: int, steps: int, within: int = 16, false_alarms: float = 1.0
+    noise: Iterable[Spike],
+    *,
+    layers: int,
+    steps: int,
+    within: int = 16,
+    false_alarms: float = 1.0,
+    unseen: float = 0.0,
 ) -> int:
     """The smallest number of layers that noise brings together at most `false_alarms` times in 10,000 steps.
 
@@ -110,6 +113,7 @@ def layers_needed(
         layers: how many layers were looked at.
         steps: and over how many steps.
         within, false_alarms: see `model_events`.
+        unseen: layers of one window more, which was not seen: what a short past may not have shown yet.
 
     Returns:
         At least 2 (1 for a single layer); `layers` + 1 if noise reaches all layers more often than that.
@@ -123,6 +127,7 @@ def layers_needed(
     allowed = false_alarms * steps / 10_000
     least = min(2, layers)
     counts = _layers_by_window(noise, steps, within)
+    counts = np.append(counts, unseen) if unseen else counts
     for needed in range(least, layers + 1):
         # Windows that slide hold about twice as many different sets of steps as those that stand side by side.
         expected = 2 * steps / within * _tail(counts, needed, layers)
@@ -132,12 +137,18 @@ def layers_needed(
     return layers + 1
 
 
+def checked(false_alarms: float, within: int, needed: int | None) -> None:
+    """ValueError unless these are what `model_events` takes."""
+    if not (math.isfinite(false_alarms) and false_alarms > 0):
+        raise ValueError(f"false_alarms={false_alarms!r} must be a number above 0, events of noise per 10,000 steps")
+    if within < 1 or (needed is not None and needed < 1):
+        raise ValueError(f"within={within!r} and needed={needed!r} must be whole numbers of at least 1")
+
+
 def _with_falls(
     source: Any, detector: str, thresholds: dict[str, float], options: dict[str, Any]
 ) -> tuple[list[Spike], list[Spike], int, int]:
     """Spikes after the warm-up, those of 1/x, the number of layers, and of steps after the warm-up."""
-    # The default's threshold follows the lower tail, and in 1/x that is the spikes: there it must not follow anything.
-    adapts = "lift" in load_detector(detector).Thresholds.__dataclass_fields__
     warmup = int(source.meta.get("warmup_steps") or 0) if is_trace(source) else 0
     rises = falls = None
     spikes: list[Spike] = []
@@ -145,29 +156,17 @@ def _with_falls(
     length = 0
     for rows in blocks(source, **options):
         if rises is None or falls is None:
-            nan = "nonfinite" if rows.every_step else "gap"
-            rises = SpikeFinder(rows.names, detector, warmup, nan=nan, **thresholds)
-            fixed = thresholds | ({"lift": 0.0} if adapts else {})
-            falls = SpikeFinder(rows.names, detector, warmup, nan="gap", **fixed)
+            nan: NaN = "nonfinite" if rows.every_step else "gap"
+            rises, falls = finders(rows.names, detector, thresholds, nan, warmup)
         spikes += rises.update(rows.steps, rows.values)
-        values = np.asarray(rows.values, float)
-        usable = np.isfinite(values) & (values > 0)
-        noise += falls.update(rows.steps, np.divide(1.0, values, out=np.full(values.shape, np.nan), where=usable))
+        noise += falls.update(rows.steps, mirrored(np.asarray(rows.values, float)))
         length += int(np.count_nonzero(rows.steps >= warmup))
     assert rises is not None  # there is always a block
     assert falls is not None
     spikes, noise = spikes + rises.close(), noise + falls.close()
-    if adapts:
-        noise = _above_the_threshold(noise, rises)
+    noise = above_the_threshold(noise, rises)
     spikes, noise = ([spike for spike in found if not spike.warmup] for found in (spikes, noise))
     return spikes, noise, len(rises.layers), max(1, length)
-
-
-def _above_the_threshold(noise: list[Spike], rises: SpikeFinder) -> list[Spike]:
-    """Without falls of one or two steps that the threshold, where the run lifted it, would not have let through."""
-    states = zip(rises.layers, rises.state_dict()["states"], strict=True)
-    reached = {name: state["detector"]["threshold"] for name, state in states}
-    return [spike for spike in noise if spike.duration > 2 or spike.z >= reached[spike.layer]]
 
 
 def _grouped(spikes: Sequence[Spike], needed: int, within: int) -> list[ModelEvent]:

@@ -36,8 +36,8 @@ class Coincidence:
         z: (hits - mean) / max(sd, 1 dip) over the surrogates.
         p: the larger of `p_block` and `p_session`: corrected for all layers and lags. None where not testable.
         p_block: (1 + #{max T* >= T}) / (N + 1), T = z, N block circular shifts, max over layers and lags (for the
-            primary layer the smaller of this and the same over its own lags, with min-P over both questions). None
-            where the run is shorter than two blocks of 10 L.
+            primary layer the smaller of twice this and the same over its own lags, with min-P over both questions).
+            None where the run is shorter than two blocks of 10 L.
         p_session: the same with dips of other seeds in place of shifted ones. None below 5 runs.
         p_single: `p_block` without the correction, for the reader who asked about this layer and lag only.
         reverse: share of dips with a spike in the L steps *after* the onset interval: a control.

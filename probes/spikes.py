@@ -164,15 +164,20 @@ class SpikeFinder:
         Raises:
             ValueError: wrong shapes, a step that isn't beyond the last, a negative value. Nothing has changed then.
         """
-        numbers, block = self._checked(steps, np.asarray(values))
-        measured = self._measured(block)
-        self._refuse_negative(numbers, block, measured)
+        numbers, block, measured = self.check(steps, values)
         if not len(numbers):
             return []
         closed = self._judge.feed(numbers, np.asarray(block, float), measured)
         self._seen |= measured.any(axis=1)
         self._last_step = int(numbers[-1])
         return self._spikes(closed)
+
+    def check(self, steps: int | ArrayLike, values: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Steps i64[n], values f[L, n], and which count; raises what `update` would raise, and changes nothing."""
+        numbers, block = self._shaped(steps, np.asarray(values))
+        measured = self._measured(block)
+        self._refuse_negative(numbers, block, measured)
+        return numbers, block, measured
 
     def open_events(self) -> list[Spike]:
         """The spikes that are under way, or may still grow, as far as they are known."""
@@ -204,7 +209,7 @@ class SpikeFinder:
         settings = {"detector": self._detector.name, "thresholds": asdict(self._thresholds), "nan": self._nan}
         return settings | {"layers": list(self.layers)}
 
-    def _checked(self, steps: int | ArrayLike, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _shaped(self, steps: int | ArrayLike, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         single = np.ndim(steps) == 0
         numbers = np.atleast_1d(np.asarray(steps))
         expected = (len(self.layers),) if single else (len(self.layers), len(numbers))

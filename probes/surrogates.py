@@ -19,6 +19,9 @@ __all__ = ["BLOCK_PER_LAG", "MaxT", "block_shifts", "max_t", "permutations"]
 BLOCK_PER_LAG = 10
 """A block is this many lags long: a dip that is moved lands within the lag of its old place one time in ten."""
 
+OTHERS = 2.0
+"""Factor on the p-value of "any layer at all", where a primary layer is asked about: it has a third of the error."""
+
 
 def block_shifts(by: np.ndarray, first: int, last: int, block: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """Shift dips circularly inside blocks of `block` steps, `count` times.
@@ -74,9 +77,9 @@ def max_t(counts: np.ndarray, surrogates: np.ndarray, primary: np.ndarray | None
     """Compare K counts with N surrogates of all of them, larger is more extreme.
 
     With `primary` tests two questions are asked at once: whether one of these stands out among the primary tests, and
-    whether any of all K stands out among all. The smaller of the two p-values is the statistic, and its own
-    distribution over the surrogates gives the p-value (min-P, Westfall and Young 1993): the error rate over all K stays
-    what it was, and the primary tests pay for their own number and not for that of the others.
+    whether any of all K stands out among all. The smaller of the two p-values, the second doubled, is the statistic,
+    and its own distribution over the surrogates gives the p-value (min-P, Westfall and Young 1993): the error rate over
+    all K stays what it was, and of it the primary tests have two thirds to themselves.
 
     Args:
         counts: [K], the data.
@@ -101,8 +104,8 @@ def max_t(counts: np.ndarray, surrogates: np.ndarray, primary: np.ndarray | None
     p = _share_above(tops, z[0])
     if primary is not None and primary.any() and not primary.all():
         first = z[:, primary].max(axis=1)
-        p = np.where(primary, np.minimum(p, _share_above(first, z[0])), p)
-        smallest = np.minimum(_share_above(tops, tops), _share_above(first, first))
+        p = np.where(primary, np.minimum(OTHERS * p, _share_above(first, z[0])), OTHERS * p)
+        smallest = np.minimum(OTHERS * _share_above(tops, tops), _share_above(first, first))
         p = np.searchsorted(np.sort(smallest), p + 1e-9) / len(table)
     return MaxT(surrogates.mean(axis=0), z[0], reached.mean(axis=0), p)
 

@@ -146,7 +146,7 @@ def robust_twin(x, ratio=2.0, z=4.5, close=2.0, window=256, minimum=64, rebaseli
 
 
 def multiscale_twin(x, ratio=2.0, z=4.5, close=2.0, window=256, minimum=64, rebaseline=128, merge=10, floor=0.05,
-                    lift=5.0, false_alarms=0.5, sure=20.0):  # fmt: skip
+                    lift=5.0, false_alarms=0.5, sure=40.0):  # fmt: skip
     """The default's definition, read aloud; the plain rule's twin with the three statistics in place of one."""
     flags, scores, past, event, is_open, judged = [], [], [], [], False, []
     spread, share, excess, bar = {3: 1.6, 8: 1.8}, 0.0062, 0.0020, z

@@ -17,12 +17,12 @@ def twin(counts: np.ndarray, surrogates: np.ndarray, primary: np.ndarray) -> np.
     def smallest(row: np.ndarray) -> float:
         everything = np.mean([z[n].max() >= row.max() - 1e-9 for n in rows])
         first = np.mean([z[n][primary].max() >= row[primary].max() - 1e-9 for n in rows])
-        return min(everything, first)
+        return min(2 * everything, first)
 
     drawn = [smallest(z[n]) for n in rows]
     told = []
     for k in range(len(counts)):
-        own = np.mean([z[n].max() >= z[0, k] - 1e-9 for n in rows])
+        own = 2 * np.mean([z[n].max() >= z[0, k] - 1e-9 for n in rows])
         if primary[k]:
             own = min(own, np.mean([z[n][primary].max() >= z[0, k] - 1e-9 for n in rows]))
         told.append(np.mean([value <= own + 1e-9 for value in drawn]))

@@ -53,7 +53,7 @@ class Thresholds:
     floor: float = 0.05
     lift: float = 5.0
     false_alarms: float = 0.5
-    sure: float = 20.0
+    sure: float = 40.0
 
     def __post_init__(self) -> None:
         require(self, "ratio", low=1)

@@ -18,11 +18,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from .flight import BY_PARAMETER, FlightRecorder
 from .records import plain
 from .spikes import Spike, SpikeFinder
 
 OnSpike = Callable[[Spike], object]
 WEBHOOK_SECONDS = 5.0
+PIECE = 64  # rows the flight recorder takes at a time: it must hear of a spike while it has the steps before it
 MOST_WAITING = 100  # alerts on their way to a webhook; more are dropped, and counted
 
 _log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ class Alerts:
     After the start of a resumed run it needs a baseline of 64 steps before it finds any.
 
     A callback that raises is logged, and doesn't stop the run or the other callbacks. `wait()` returns when all rows so
-    far have been looked at. `thresholds` are the detector's.
+    far have been looked at. `thresholds` are the detector's. With `flight` the same thread feeds a flight recorder.
 
     Raises ValueError for an unknown detector or threshold.
 
@@ -60,21 +62,24 @@ class Alerts:
         *,
         detector: str = "robust",
         warmup_steps: int = 0,
+        flight: FlightRecorder | None = None,
         **thresholds: float,
     ) -> None:
         self.writer, self.layers = writer, tuple(writer.layers)
         self.on_spike = (on_spike,) if callable(on_spike) else tuple(on_spike)
         # NaN is a layer that was not measured: the sensors record a broken gradient as Inf.
         self._finder = SpikeFinder(self.layers, detector, warmup_steps, nan="gap", **thresholds)
-        self._rows: queue.Queue[tuple[np.ndarray, np.ndarray] | None] = queue.Queue()
+        self._flight = flight
+        self._rows: queue.Queue[tuple[np.ndarray, np.ndarray, np.ndarray | None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._look, name="foreshock-alerts", daemon=True)
         self._thread.start()
 
     def extend(self, steps: np.ndarray, values: Mapping[str, Any]) -> None:
         """Hand rows on to the writer, and to the thread that looks at them."""
-        self.writer.extend(steps, values)
+        details = values.get(BY_PARAMETER)
+        self.writer.extend(steps, {name: value for name, value in values.items() if name != BY_PARAMETER})
         if "grad_norm" in values:
-            self._rows.put((np.array(steps), np.array(values["grad_norm"], float)))
+            self._rows.put((np.array(steps), np.array(values["grad_norm"], float), details))
 
     def wait(self) -> None:
         """Wait until all rows so far have been looked at."""
@@ -85,19 +90,34 @@ class Alerts:
         if self._thread.is_alive():
             self._rows.put(None)
             self._thread.join()
-            for spike in self._finder.close():
+            still_open = self._finder.close()
+            for spike in still_open:
                 self._tell(spike)
+            if self._flight is not None:
+                self._flight.close(status, still_open)
         self.writer.close(status, message)
 
     def _look(self) -> None:
         while (rows := self._rows.get()) is not None:
-            try:
-                for spike in self._finder.update(*rows):
-                    self._tell(spike)
-            except Exception:  # this thread is not the training: it tells what is wrong and goes on
-                _log.exception("foreshock: could not look for spikes from step %s on", rows[0][:1])
-            finally:
-                self._rows.task_done()
+            steps, norms, details = rows
+            piece = len(steps) if self._flight is None else PIECE
+            for start in range(0, len(steps), piece):
+                at = slice(start, start + piece)
+                try:
+                    self._look_at(steps[at], norms[:, at], None if details is None else details[:, at])
+                except Exception:  # this thread is not the training: it tells what is wrong and goes on
+                    _log.exception("foreshock: could not look for spikes from step %s on", steps[at][:1])
+            self._rows.task_done()
+
+    def _look_at(self, steps: np.ndarray, norms: np.ndarray, details: np.ndarray | None) -> None:
+        closed: list[Spike] = []
+        try:
+            closed = self._finder.update(steps, norms)
+        finally:  # what the detector refuses is recorded all the same
+            if self._flight is not None and details is not None:
+                self._flight.feed(steps, details, [*closed, *self._finder.open_events()])
+        for spike in closed:
+            self._tell(spike)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.writer, name)  # event, flush, path and whatever else a writer has

@@ -75,6 +75,7 @@ class Recorder:
         self.flush_steps, self.flush_seconds = flush_steps, flush_seconds
         self.seconds, self.rows = 0.0, 0  # both since the start
         self._layer_names = {series.name for series in (*series_of(sensors), *noted) if series.per_layer}
+        self._layer_names |= {name for sensor in sensors for name in getattr(sensor, "details", ())}
         for sensor in self.sensors:
             theirs, kept = getattr(sensor, "layers", ()), getattr(writer, "layers", ())
             if theirs and kept and tuple(theirs) != tuple(kept):

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from ..traces.errors import TraceExistsError
 from ..traces.writer import TraceWriter
 from .alerts import Alerts, OnSpike
+from .flight import FlightRecorder
 from .recorder import Recorder
 from .sensors import Sensor, series_of
 from .sensors._choice import Layers, choose_layers, choose_sensors
@@ -34,6 +35,7 @@ def watch(
     resume_at: int | None = None,
     enabled: bool = True,
     on_spike: OnSpike | Sequence[OnSpike] = (),
+    flight_recorder: bool = False,
     flush_steps: int = 64,
     flush_seconds: float | None = None,
 ) -> Watch:
@@ -67,6 +69,8 @@ def watch(
       wants to be fed is at `w.sensors[name]`: `w.sensors["collapse"].feed(features)`.
     - `on_spike`: called with each `Spike` of the gradient norms once it is over, as the rows are handed to the writer
       and never in a step; `probes.alerts` has a line in the terminal, a file and a webhook.
+    - `flight_recorder`: look for spikes while the run goes, and keep the gradient norm of every parameter around each
+      (128 steps before to 128 after) and of the last 256 steps of a run that fails: `open_trace(path).flights`.
     - `config`: kept with the trace.
     - `overwrite` replaces a trace at `path`; `resume_at=s` keeps its rows before step `s` and goes on with `s`, the
       number of optimizer steps that the checkpoint had taken.
@@ -95,7 +99,7 @@ def watch(
         return Watch(None, None, None, 0)
     grouped = choose_layers(model, layers)
     _check(model, optimizer)
-    gradients = GradNorm(grouped)
+    gradients = GradNorm(grouped, by_parameter=flight_recorder)
     chosen = choose_sensors(sensors, model, optimizer, grouped)
     every_sensor = (gradients, *chosen.values())
     for sensor in every_sensor:
@@ -106,6 +110,7 @@ def watch(
             path,
             layers=list(grouped),
             series=series_of(every_sensor),
+            parameters=gradients.parameters if flight_recorder else None,
             config=dict(config or {}),
             overwrite=overwrite,
             resume_at=resume_at,
@@ -113,7 +118,8 @@ def watch(
     except TraceExistsError as error:
         error.add_note("watch(..., overwrite=True) replaces it; watch(..., resume_at=STEP) goes on from a checkpoint")
         raise
-    told = Alerts(writer, on_spike) if on_spike else writer
+    flight = FlightRecorder(writer) if flight_recorder else None
+    told = Alerts(writer, on_spike, flight=flight) if on_spike or flight_recorder else writer
     recorder = Recorder(told, every_sensor, flush_steps=flush_steps, flush_seconds=flush_seconds)  # pyright: ignore
     return Watch(recorder, gradients, optimizer, resume_at or 0, chosen)
 

@@ -21,8 +21,9 @@ def in_a_folder_with_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     accuracy = 0.6 + rng.normal(0, 0.005, 800)
     accuracy[410:440] -= 0.2
     values = {"grad_norm": norms, "loss": np.ones(800), "knn_accuracy": accuracy, "knn_queries": np.full(800, 2048.0)}
-    with TraceWriter(tmp_path / "runs" / "demo", layers=layers) as writer:
+    with TraceWriter(tmp_path / "runs" / "demo", layers=layers, parameters={name: name for name in layers}) as writer:
         writer.extend(np.arange(800), values)
+        writer.add_flight(np.arange(272, 531), norms[:, 272:531])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -34,6 +35,9 @@ def test_the_example_runs(in_a_folder_with_a_run: Path, example: str, capsys: py
     if "preceding" in example:
         assert "patch_embed rose" in printed
         assert "10 steps before the dip" in printed
+    elif "flights" in example:
+        assert printed.startswith("steps 272 to 530: ")
+        assert "-fold" in printed
     elif "bare" in example or "norms[700" in example:
         assert printed.split()[0] == "700"
     else:
@@ -42,5 +46,5 @@ def test_the_example_runs(in_a_folder_with_a_run: Path, example: str, capsys: py
         assert np.isfinite(trace["grad_norm"]).all()
 
 
-def test_there_are_three_examples() -> None:
-    assert len(EXAMPLES) == 3
+def test_there_are_four_examples() -> None:
+    assert len(EXAMPLES) == 4

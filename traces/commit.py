@@ -12,10 +12,11 @@ import numpy as np
 from .arrays import GrowingArray, SeriesArrays
 from .documents import encode, group_document, root_document
 from .errors import TraceCorruptError
+from .flights import FlightArrays
 from .places import ROOT, Place
 from .record import Record, parse_root
 from .rows import RowBlock
-from .schema import EVENT_CHUNK, EVENTS, LEVELS, SCALAR_CHUNK, SCALAR_ROWS, SCALARS, STEP_CHUNK, Series
+from .schema import EVENT_CHUNK, EVENTS, FLIGHT, LEVELS, SCALAR_CHUNK, SCALAR_ROWS, SCALARS, STEP_CHUNK, Series
 
 __all__ = ["TraceFiles", "trace_at"]
 
@@ -43,13 +44,15 @@ class TraceFiles:
         self.events = GrowingArray(EVENTS, (), (EVENT_CHUNK,), "uint8", ("byte",))
         self.scalar_table = SeriesArrays("scalars", 0, (SCALAR_CHUNK, scalar_rows), "float64", "scalar")
         count, bits = len(layers), self.attributes.get("rounding_bits")
+        self.flight: FlightArrays | None = None  # the flight recorder's windows, if it is on
         self.tables = {s.name: SeriesArrays(s.name, count, s.chunks(count), s.dtype, "layer", bits) for s in series}
 
     @property
     def arrays(self) -> list[GrowingArray]:
         """Every array of the trace, the pyramid's included."""
         tables = (*self.tables.values(), self.scalar_table)
-        return [self.step, self.events, *(array for table in tables for array in table.arrays)]
+        flight = self.flight.arrays if self.flight else []
+        return [self.step, self.events, *(array for table in tables for array in table.arrays), *flight]
 
     def add_scalars(self, names: Sequence[str]) -> None:
         """Add rows for new scalars; earlier steps read as NaN."""
@@ -108,7 +111,7 @@ class TraceFiles:
 
     def _members(self) -> dict[str, dict[str, Any]]:
         groups = ["overview", *(f"overview/{level}" for level in LEVELS)]
-        documents = {name: group_document() for name in groups}
+        documents = {name: group_document() for name in (*groups, *([FLIGHT] if self.flight else []))}
         documents |= {array.path: array.document() for array in self.arrays}
         # In order: zarr loses nodes when those of one folder don't stand together.
         return dict(sorted(documents.items()))

@@ -41,6 +41,7 @@ class Committer:
         self.changed = threading.Condition()
         self._events: list[dict[str, Any]] = []  # not handed to the files yet
         self._events_lost = 0
+        self._flights: list[tuple[Any, ...]] = []  # windows that are not handed to the files yet
         self.meta: dict[str, Any] = files.attributes["meta"]
         self.touched = False  # events or meta are newer than the last commit
         self.failure: Exception | None = None  # why the last commit failed
@@ -117,6 +118,11 @@ class Committer:
         elif self._thread is None:
             self._commit()
 
+    def add_flight(self, *window: Any) -> None:
+        """Take rows of the flight recorder, the arguments of `FlightArrays.append`; call with `changed` held."""
+        self._flights.append(window)
+        self.touched = True
+
     def _take_events(self) -> list[dict[str, Any]]:
         """Return the remarks to write, that of an outage which is over first."""
         events, self._events = self._events, []
@@ -190,6 +196,7 @@ class Committer:
                 blocks = [] if failed_before else self._take()
                 idle = not blocks and not self.touched and not failed_before
                 events = [] if failed_before else self._take_events()
+                flights, self._flights = ([], self._flights) if failed_before else (self._flights, [])
                 self._files.attributes["meta"] = dict(self.meta)
                 self.touched = self.touched and failed_before
                 self.changed.notify_all()
@@ -198,6 +205,9 @@ class Committer:
             for block in blocks:
                 self._files.append(block)
             self._files.add_events(events)
+            for window in flights:
+                assert self._files.flight is not None
+                self._files.flight.append(*window)
             self._attempt(self._files.commit)
             if self.failure or not failed_before:
                 break

@@ -12,8 +12,9 @@ from .arrays import GrowingArray, SeriesArrays
 from .commit import TraceFiles, trace_at
 from .documents import plain
 from .errors import TraceExistsError, TraceForeignError, TraceNotFoundError, TraceVersionError
+from .flights import FlightArrays, kept_before
 from .places import ROOT, Place
-from .schema import EVENTS, FORMAT, FORMAT_VERSION, LEVELS, Series
+from .schema import EVENTS, FLIGHT, FLIGHT_NORMS, FLIGHT_STEP, FORMAT, FORMAT_VERSION, LEVELS, Series
 
 if TYPE_CHECKING:
     from .snapshot import Snapshot
@@ -50,6 +51,7 @@ def begin(
     place: Place,
     layers: Sequence[str],
     series: Sequence[Series],
+    parameters: Mapping[str, str] | None,
     config: Mapping[str, Any] | None,
     meta: Mapping[str, Any] | None,
     rounding_bits: int | None,
@@ -77,7 +79,8 @@ def begin(
         attributes["rounding_bits"] = rounding_bits
     files = TraceFiles(place, layers, [one for one in series if one.per_layer], attributes)
     files.add_scalars([one.name for one in series if not one.per_layer])
-    place.remove_trace(["step", "scalars", "overview", EVENTS, *(old.series if old else ()), *names])
+    files.flight = FlightArrays(parameters, layers) if parameters is not None else None
+    place.remove_trace(["step", "scalars", "overview", EVENTS, FLIGHT, *(old.series if old else ()), *names])
     files.create()
     return files
 
@@ -86,6 +89,7 @@ def resume(
     place: Place,
     layers: Sequence[str],
     series: Sequence[Series],
+    parameters: Mapping[str, str] | None,
     step: int,
     config: Mapping[str, Any] | None,
     meta: Mapping[str, Any] | None,
@@ -110,7 +114,11 @@ def resume(
     events = record.attrs.pop("events", None)  # where format version 1 kept them
     files = TraceFiles(place, layers, stored, record.attrs, record.chunk_shape("scalars")[-1])
     files.add_scalars(record.scalars)
+    begun = FLIGHT_STEP in record.documents
+    files.flight = _flight(snapshot, parameters, step) if begun or parameters is not None else None
     place.remove_partials([array.path for array in files.arrays])
+    if files.flight and not begun:
+        place.make(array.first_key() for array in files.flight.arrays)
     _restore(files.step, snapshot, rows)
     if events is None:
         _restore(files.events, snapshot, record.event_bytes)
@@ -122,7 +130,7 @@ def resume(
         _restore_table(table, snapshot, rows)
     dropped = record.rows - rows
     files.attributes["status"], files.attributes["message"] = "running", ""
-    if dropped:
+    if dropped or (files.flight and begun and files.flight.step.length < snapshot.length(FLIGHT_STEP)):
         files.attributes["generation"] += 1
         files.add_events([{"void_from": step}])
     if config is not None:
@@ -138,13 +146,33 @@ def resume(
     return files
 
 
-def _check_same(what: str, stored: Sequence[str], given: Sequence[str], path: str) -> None:
+def _check_same(what: str, stored: Sequence[Any], given: Sequence[Any], path: str) -> None:
     if list(stored) != list(given):
         differing = sorted(set(stored) ^ set(given))[:5] or "their order"
         raise ValueError(
             f"{path} can't be resumed with other {what}: it has {len(stored)}, given were {len(given)}, and they "
             f"differ in {differing}; give the same {what} or write to another path"
         )
+
+
+def _flight(snapshot: Snapshot, parameters: Mapping[str, str] | None, step: int) -> FlightArrays:
+    """The flight recorder as it was, without its rows of `step` and later; a new one if the trace had none."""
+    record = snapshot.record
+    if FLIGHT_STEP not in record.documents:
+        assert parameters is not None
+        return FlightArrays(parameters, record.layers)
+    told = record.documents[FLIGHT_NORMS]["attributes"]
+    stored = dict(zip(told["parameters"], (record.layers[i] for i in told["layers"]), strict=True))
+    if parameters is not None:
+        _check_same("parameters", list(stored.items()), list(parameters.items()), snapshot.location)
+    flight = FlightArrays(stored, record.layers)
+    steps = snapshot.read(FLIGHT_STEP, 0, snapshot.length(FLIGHT_STEP))
+    flight.windows += kept_before(record.documents[FLIGHT_STEP]["attributes"]["windows"], steps, step)
+    rows = sum(window["rows"] for window in flight.windows)
+    flight.last_given = int(steps[rows - 1]) if rows else None
+    for array in flight.arrays:
+        _restore(array, snapshot, rows)
+    return flight
 
 
 def _restore(array: GrowingArray, snapshot: Snapshot, length: int) -> None:

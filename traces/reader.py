@@ -12,6 +12,7 @@ import numpy as np
 
 from .errors import UnknownSeriesError
 from .event_log import merge_events
+from .flights import Flight, flights_in
 from .following import follow
 from .frames import as_dataset, as_frame
 from .overview import Overview, overview_cells
@@ -141,6 +142,11 @@ class Trace:
                 raise self._snapshot.corrupt(f"the events can't be read ({error})") from error
             self._events = record.event_bytes, events
         return events
+
+    @property
+    def flights(self) -> tuple[Flight, ...]:
+        """The flight recorder's windows, every parameter's gradient norm around each spike; empty without one."""
+        return flights_in(self._snapshot.record.documents, self.layers, self._snapshot.read)
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Return a whole series: f32[L, T] of a layer series, f64[T] of a scalar, i64[T] of "step".

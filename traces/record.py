@@ -11,7 +11,8 @@ import numpy as np
 
 from .errors import TraceCorruptError, TraceForeignError, TraceVersionError
 from .event_log import is_event
-from .schema import EVENTS, FORMAT, FORMAT_VERSION, LEVELS, STATISTICS, STATUSES
+from .flights import is_flight_metadata
+from .schema import EVENTS, FLIGHT_NORMS, FLIGHT_STEP, FORMAT, FORMAT_VERSION, LEVELS, STATISTICS, STATUSES
 
 __all__ = ["MAX_ROOT_BYTES", "Record", "parse_root"]
 
@@ -155,11 +156,23 @@ def _check_arrays(attrs: dict[str, Any], members: Mapping[str, dict[str, Any]], 
         shape = arrays.get(EVENTS, {}).get("shape")
         size = shape[0] if isinstance(shape, list) and len(shape) == 1 else None
         expected[EVENTS] = ((size if _is_count(size) and size <= _MAX_EVENT_BYTES else 0,), ("uint8",))
+    if FLIGHT_STEP in arrays or FLIGHT_NORMS in arrays:
+        expected |= _flight_arrays(arrays, layers, where)
     chains = _CODECS if version >= 2 else _CODECS[:1]
     for path, (shape, kinds) in expected.items():
         if problem := _array_problem(arrays.get(path), shape, kinds, chains):
             raise _corrupt(where, f"the array {path} {problem}")
     return Record(attrs, {path: arrays[path] for path in expected}, series, tuple(names))
+
+
+def _flight_arrays(arrays: Mapping[str, dict[str, Any]], layers: int, where: str) -> dict[str, Any]:
+    """Shape and types of the flight recorder's arrays, by what their attributes say."""
+    step, norms = (arrays.get(path, {}).get("attributes") for path in (FLIGHT_STEP, FLIGHT_NORMS))
+    if not is_flight_metadata(step, norms, layers):
+        raise _corrupt(where, "the attributes of flight/step and flight/grad_norm are not those of a flight recorder")
+    rows = sum(window["rows"] for window in step["windows"])  # pyright: ignore[reportOptionalSubscript]
+    size = len(norms["parameters"])  # pyright: ignore[reportOptionalSubscript]
+    return {FLIGHT_STEP: ((rows,), ("int64",)), FLIGHT_NORMS: ((size, rows), ("float32",))}
 
 
 def _array_problem(

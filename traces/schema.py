@@ -11,6 +11,10 @@ __all__ = [
     "CELL_CHUNK",
     "EVENTS",
     "EVENT_CHUNK",
+    "FLIGHT",
+    "FLIGHT_CHUNK",
+    "FLIGHT_NORMS",
+    "FLIGHT_STEP",
     "FORMAT",
     "FORMAT_VERSION",
     "GRAD_NORM",
@@ -41,9 +45,12 @@ STEP_CHUNK = 16384  # rows a chunk of `step` holds: few files, since every reade
 SCALAR_CHUNK = 32  # scalars a chunk holds: a new name in mid-run rarely needs new files
 CELL_CHUNK = 256  # cells a chunk of the pyramid holds
 EVENT_CHUNK = 65536  # bytes of events a chunk holds
+FLIGHT_CHUNK = 256  # rows of the flight recorder a chunk holds: about one window
 
 EVENTS = "events"  # the array that holds the remarks
-_RESERVED = ("step", "scalars", "overview", EVENTS)
+FLIGHT = "flight"  # the group of the flight recorder's windows, in a trace that has one
+FLIGHT_STEP, FLIGHT_NORMS = f"{FLIGHT}/step", f"{FLIGHT}/grad_norm"
+_RESERVED = ("step", "scalars", "overview", EVENTS, FLIGHT)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _MAX_LAYERS = 65_536
 MAX_SCALARS = 4_096

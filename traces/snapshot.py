@@ -135,6 +135,10 @@ class Snapshot:
         self.check_unchanged()
         return data
 
+    def length(self, path: str) -> int:
+        """The length of the last axis of the array at `path`."""
+        return self.record.documents[path]["shape"][-1]
+
     def corrupt(self, what: str) -> TraceCorruptError:
         """Return the error that says what is wrong with this trace."""
         return TraceCorruptError(f"{self.location}: {what}; restore it from a copy or delete it")

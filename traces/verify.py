@@ -13,6 +13,7 @@ import numpy as np
 from .documents import array_document
 from .errors import TraceCorruptError, TraceError
 from .event_log import merge_events
+from .flights import flights_in
 from .overview import Pyramid
 from .places import Place, location_of, place_of
 from .record import Record
@@ -20,6 +21,9 @@ from .schema import (
     CELL_CHUNK,
     EVENT_CHUNK,
     EVENTS,
+    FLIGHT_CHUNK,
+    FLIGHT_NORMS,
+    FLIGHT_STEP,
     LEVELS,
     SCALAR_CHUNK,
     SCALAR_ROWS,
@@ -84,6 +88,8 @@ def _problems(snapshot: Snapshot, place: Place) -> Iterator[Problem]:
         yield from _own_document(place, record, path, document)
     yield from _steps(snapshot)
     yield from _remarks(snapshot)
+    if FLIGHT_STEP in record.documents:
+        yield from _flights(snapshot)
     for name in (*record.series, "scalars"):
         yield from _table(snapshot, name)
 
@@ -106,6 +112,10 @@ def _expected(record: Record, path: str) -> tuple[tuple[int, ...], tuple[str, ..
         return (STEP_CHUNK,), ("step",), "int64"
     if path == EVENTS:
         return (EVENT_CHUNK,), ("byte",), "uint8"
+    if path == FLIGHT_STEP:
+        return (FLIGHT_CHUNK,), ("flight_row",), "int64"
+    if path == FLIGHT_NORMS:
+        return (record.documents[path]["shape"][0], FLIGHT_CHUNK), ("parameter", "flight_row"), "float32"
     name = path.rpartition("/")[2]
     height, axis = (SCALAR_CHUNK, "scalar") if name == "scalars" else (len(record.layers), "layer")
     kind = record.documents[name]["data_type"]
@@ -192,6 +202,29 @@ def _remarks(snapshot: Snapshot) -> Iterator[Problem]:
             merge_events([], data.tobytes())
         except ValueError as error:
             yield Problem(EVENTS, str(error))
+
+
+def _flights(snapshot: Snapshot) -> Iterator[Problem]:
+    """Every row of the flight recorder: steps that increase and are those the windows claim, norms that are norms."""
+    last: int | None = None
+    for number, flight in enumerate(flights_in(snapshot.record.documents, snapshot.record.layers, snapshot.read)):
+        place = f"window {number} of {FLIGHT_STEP}"
+        for path, rows in ((FLIGHT_STEP, flight.rows), (FLIGHT_NORMS, flight.rows)):
+            values, problems = _read(snapshot, path, rows.start, rows.stop)
+            yield from problems
+            if values is None:
+                continue
+            if path == FLIGHT_NORMS:
+                if (values < 0).any():
+                    yield Problem(f"window {number} of {FLIGHT_NORMS}", "holds a norm below 0")
+                continue
+            before = values[:1] - 1 if last is None else [last]
+            if (np.diff(values, prepend=before) <= 0).any():
+                yield Problem(place, "its steps don't increase")
+            if (flight.first_step, flight.last_step) != (values[0], values[-1]):
+                claim = f"{flight.first_step} to {flight.last_step}"
+                yield Problem(place, f"claims the steps {claim}, and has {values[0]} to {values[-1]}")
+            last = int(values[-1])
 
 
 def _table(snapshot: Snapshot, name: str) -> Iterator[Problem]:

@@ -9,13 +9,14 @@ from operator import index
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from .committer import Committer
 from .documents import plain
 from .errors import TraceWriteError
+from .flights import FlightSpike, window_of
 from .opening import begin, check_place, resume
 from .places import place_of
 from .rows import RowBlock, RowLayout
@@ -33,6 +34,7 @@ class TraceWriter:
 
     layers: the layers' names, the order of every layer series' first axis. series: the layer series (and scalars
     with a unit of their own); any other number given to `append` is a scalar. config, meta: kept in the trace.
+    parameters: `{parameter name: layer}`, for `add_flight`; without them the trace has no flight recorder.
 
     A trace that is there already raises TraceExistsError, unless `overwrite` replaces it, or `resume_at=s`
     continues it: its rows of step s and later are dropped. TraceLockedError: somebody else is writing it.
@@ -67,6 +69,7 @@ class TraceWriter:
         *,
         layers: Sequence[str],
         series: Sequence[Series] = (GRAD_NORM,),
+        parameters: Mapping[str, str] | None = None,
         config: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any] | None = None,
         resume_at: int | None = None,
@@ -94,13 +97,14 @@ class TraceWriter:
         try:
             check_place(place, resume_at, overwrite)  # again, now that nobody else can write
             if resume_at is None:
-                files = begin(place, self.layers, series, config, meta, rounding_bits)
+                files = begin(place, self.layers, series, parameters, config, meta, rounding_bits)
             else:
-                files = resume(place, self.layers, series, resume_at, config, meta)
+                files = resume(place, self.layers, series, parameters, resume_at, config, meta)
         except BaseException:
             self._lock.release()
             raise
-        self._last_step = files.last_step
+        self._last_step, self._flight = files.last_step, files.flight
+        self.flight_windows = [dict(window) for window in files.flight.windows] if files.flight else []
         kinds = {name: table.values.dtype for name, table in files.tables.items()}
         self._layout = RowLayout(len(self.layers), kinds, list(files.scalars))
         self._committer = Committer(
@@ -169,6 +173,29 @@ class TraceWriter:
         with self._committer.changed:
             self._check_open()
             self._committer.add_event({"step": index(step), "kind": str(kind), "text": str(text)})
+
+    def add_flight(
+        self,
+        steps: np.ndarray,
+        grad_norm: np.ndarray,
+        *,
+        cause: Literal["spike", "error"] = "spike",
+        spikes: Sequence[FlightSpike] = (),
+        spike_count: int | None = None,
+        cut: bool = False,
+        extend: bool = False,
+    ) -> None:
+        """Keep a window of the flight recorder: steps i64[n] and the norms of the trace's `parameters`, [P, n].
+
+        With `extend` the rows belong to the last window, of which the rest then says all that is known. Raises
+        ValueError for other shapes, steps that don't increase, and a trace without parameters.
+        """
+        with self._committer.changed:
+            self._check_open()
+            if self._flight is None:
+                raise ValueError(f"{self.location} has no flight recorder: give the writer parameters={{name: layer}}")
+            told = window_of(cause, spikes, len(spikes) if spike_count is None else spike_count, cut)
+            self._committer.add_flight(*self._flight.checked(steps, grad_norm), told, extend)
 
     def update_meta(self, **meta: Any) -> None:
         """Set entries of the trace's free-form `meta`."""

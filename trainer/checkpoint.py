@@ -22,6 +22,7 @@ import torch
 MAY_DIFFER = frozenset(
     {
         "device",
+        "probe.flight_recorder",
         "probe.sensors",
         "trace",
         "overwrite",

@@ -45,6 +45,10 @@ class ProbeConfig:
     """More sensors by name, such as update_rms, collapse or activation; `foreshock.probes.sensors` says what each
     measures."""
 
+    flight_recorder: bool = False
+    """Keep every parameter's gradient norm around each spike (128 steps before to 128 after), and of the last 256 steps
+    of a run that fails."""
+
     knn_every: int = 1
     """Steps from one kNN accuracy to the next; 0 switches the monitor off."""
     knn_queue: float = 0.1
@@ -158,6 +162,8 @@ class TrainConfig:
     def _check_output(self) -> None:
         if self.checkpoint_dir is None:
             without_effect(self, "without checkpoint_dir", "checkpoint_every", "checkpoint_keep", "resume")
+        if self.trace is None:
+            without_effect(self.probe, "without trace", "flight_recorder")
         if self.trace is None and self.checkpoint_dir is None:
             without_effect(self, "without trace and checkpoint_dir", "overwrite")
         if self.overwrite and self.resume:

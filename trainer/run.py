@@ -121,7 +121,7 @@ def prepare(config: TrainConfig) -> Run:
         schedules=schedules,
         model=model,
         forward=forward,
-        gradients=Gradients(observed_layers(model)),
+        gradients=Gradients(observed_layers(model), by_parameter=config.probe.flight_recorder),
         optimizer=build_optimizer(model, config.optim, config.lr),
         scaler=torch.amp.GradScaler(device.type, enabled=config.amp == "fp16"),
         checkpoints=checkpoints,

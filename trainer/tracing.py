@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..probes.alerts import Alerts
+from ..probes.flight import FlightRecorder
 from ..probes.recorder import Recorder
 from ..probes.sensors._choice import choose_sensors
 from ..probes.sensors.feature_knn import FeatureKNN
@@ -61,18 +63,22 @@ class Tracing:
         self.batch_size = config.batch_size
         sensors = (gradients, *([self.knn] if self.knn else []), *self.others.values())
         noted = [GRAD_NORM_CLIPPED] if clips(config) else []
-        self.writer = None
+        self.writer = self.alerts = None
         if processes.main:
             self.writer = TraceWriter(
                 config.trace,
                 layers=gradients.layers,
                 series=[s for sensor in sensors for s in sensor.series if s.per_layer] + noted,
+                parameters=gradients.parameters if config.probe.flight_recorder else None,
                 config=asdict(config),
                 meta=_meta(config, self.knn, schedules) | {"processes": processes.count},
                 resume_at=resume_at,
                 overwrite=config.overwrite,
             )
-        self.recorder = Recorder(self.writer or _NoWriter(), sensors, noted=noted)  # pyright: ignore
+            if config.probe.flight_recorder:
+                flight = FlightRecorder(self.writer)
+                self.alerts = Alerts(self.writer, (), warmup_steps=schedules.warmup_steps, flight=flight)
+        self.recorder = Recorder(self.alerts or self.writer or _NoWriter(), sensors, noted=noted)  # pyright: ignore
         self._hook = optimizer.register_step_post_hook(self._after_step)
 
     def observe(self, step: int, output: Output, labels: Tensor | None, scalars: Mapping[str, Tensor | float]) -> None:
@@ -117,6 +123,8 @@ class Tracing:
         """Put every row so far on the disk: a checkpoint must never be ahead of its trace."""
         start = time.perf_counter()
         self.recorder.flush()
+        if self.alerts:
+            self.alerts.wait()  # the flight recorder's windows belong to what a resumed run finds
         if self.writer:
             self.writer.flush()
         self.seconds += time.perf_counter() - start

@@ -12,9 +12,9 @@ A sensor is a class with
 - `attach(model, optimizer, layers)`, which builds one at its defaults, so that its name is enough for `watch`. One that
   needs more than that, such as the number of classes, has `example(model, optimizer)` instead, for the law tests.
 
-It may have `feed(...)`, for what the loop hands over (features); `loss_scale`, which `watch` sets when the gradients
-are still multiplied; `observed`, the number of steps so far, which a resumed run sets; and `close()`, which removes
-hooks.
+It may have `details`, the names of values that go to the flight recorder and are no series; `feed(...)`, for what the
+loop hands over (features); `loss_scale`, which `watch` sets when the gradients are still multiplied; `observed`, the
+number of steps so far, which a resumed run sets; and `close()`, which removes hooks.
 
 And laws, which a test checks for every file of this folder:
 

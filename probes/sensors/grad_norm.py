@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...traces.schema import GRAD_NORM, SCALARS, Series
+from ..flight import BY_PARAMETER
 from . import layer_parameters
 
 LOW_PRECISION = (torch.float16, torch.bfloat16)
@@ -43,6 +44,9 @@ class GradNorm:
       that hold the others, one exchange a step in which all of them have to take part. So every process has the norm of
       the whole gradient.
 
+    With `by_parameter` there is also `grad_norm_by_parameter: f32[P]`, the same norms before they are put together, for
+    the flight recorder; `parameters` says which they are, and the layer of each.
+
     `loss_scale` (a number or a tensor) divides the result, for gradients that are still multiplied by a GradScaler.
 
     Raises ValueError for an empty mapping, and for a DTensor whose parts have yet to be summed up (Partial).
@@ -58,14 +62,21 @@ class GradNorm:
     syncs: ClassVar[bool] = False
     of_frozen: ClassVar[bool] = False
 
-    def __init__(self, layers: Mapping[str, Sequence[tuple[str, nn.Parameter]]] | nn.Module) -> None:
+    def __init__(
+        self, layers: Mapping[str, Sequence[tuple[str, nn.Parameter]]] | nn.Module, *, by_parameter: bool = False
+    ) -> None:
         grouped = layer_parameters(layers) if isinstance(layers, nn.Module) else layers
         self.layers = tuple(grouped)
         self.loss_scale: Tensor | float | None = None
+        self.last: dict[str, Tensor] = {}  # what `observe()` returned last, without the details
+        self.details = (BY_PARAMETER,) if by_parameter else ()
+        self.parameters: dict[str, str] = {}  # name -> layer, in the order of the details
         owner = {}
-        for index, parameters in enumerate(grouped.values()):
-            for _, parameter in parameters:
-                owner.setdefault(parameter, index)  # tied weights: the first layer that has it
+        for index, (layer, parameters) in enumerate(grouped.items()):
+            for name, parameter in parameters:
+                if parameter not in owner:  # tied weights: the first layer that has it
+                    owner[parameter] = index
+                    self.parameters[name if name not in self.parameters else f"{layer}/{name}"] = layer
         if not owner:
             raise ValueError("got layers without a parameter; give {layer: [(name, parameter), ...]} or a model")
         self._parameters, self._owner = list(owner), list(owner.values())
@@ -95,6 +106,7 @@ class GradNorm:
             self._plans[kinds] = _Plan(kinds, self._owner, len(self.layers))
         plan = self._plan = self._plans[kinds]
         squares = plan.start  # 0 where a layer is measured, NaN where not
+        each = squares.new_full((len(grads),), math.nan) if self.details else squares
         for shards, members, owners in plan.groups:
             # A sparse embedding gradient repeats rows: they must be added up before they are squared.
             tensors = [_own_part(cast(Tensor, grads[i])) for i in members]
@@ -103,12 +115,18 @@ class GradNorm:
             norms = torch.stack(torch._foreach_norm(tensors, 2, wider))  # pyright: ignore[reportPrivateImportUsage]
             norms = norms.to(squares.device, squares.dtype).nan_to_num(nan=math.inf, posinf=math.inf)
             squares = squares + _over_shards(plan.zeros.index_add(0, owners, norms.square()), shards)
+            if self.details:
+                whole = norms if shards is None else _over_shards(norms.square(), shards).sqrt()
+                each = each.index_copy(0, plan.places(members), whole)
         total = squares.nansum() if plan.groups else squares.new_full((), math.nan)
         result = torch.cat([squares, total[None]]).sqrt()
         if self.loss_scale is not None:
             result = result / self.loss_scale
         result = result.to(plan.dtype)
-        return {"grad_norm": result[:-1], "grad_norm_total": result[-1]}
+        self.last = {"grad_norm": result[:-1], "grad_norm_total": result[-1]}
+        if not self.details:
+            return self.last
+        return self.last | {BY_PARAMETER: (each if self.loss_scale is None else each / self.loss_scale).float()}
 
 
 class _Plan:
@@ -127,6 +145,13 @@ class _Plan:
         start = [0.0 if layer in measured else math.nan for layer in range(n_layers)]
         self.start = torch.tensor(start, dtype=wide, device=home)
         self.zeros = torch.zeros_like(self.start)
+        self._places: dict[int, Tensor] = {}
+
+    def places(self, members: list[int]) -> Tensor:
+        """The parameters' numbers on the device; copied there once, since each is in one group."""
+        if members[0] not in self._places:
+            self._places[members[0]] = torch.tensor(members, device=self.start.device)
+        return self._places[members[0]]
 
 
 def _own_part(grad: Tensor) -> Tensor:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .mean_difference import MeanDifference
 from .rate_ratio import RateRatio
 from .records import html_table, plain
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 __all__ = ["Comparison"]
 
@@ -79,6 +82,12 @@ class Comparison:
     def to_json(self, indent: int | None = None) -> str:
         """Return `to_dict` as JSON text that any parser accepts."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def figure(self) -> Figure:
+        """The ratios of rates with their intervals, and every seed's final accuracy, as a plotly figure."""
+        from .compare_figure import figure
+
+        return figure(self)
 
     def facts(self) -> list[str]:
         """What a reader should know beside the verdict, a line each."""

@@ -143,6 +143,18 @@ def test_the_report_is_strict_json_a_table_and_html(sides: tuple[list[Trace], li
     assert found.to_json() == compare(sides[0][:1], sides[1][:1]).to_json()
 
 
+def test_the_figure_draws_the_intervals_and_the_seeds(sides: tuple[list[Trace], list[Trace]]) -> None:
+    found = compare(*sides)
+    assert found.dips is not None
+    assert found.accuracy is not None
+    drawn = {trace.name: trace for trace in found.figure().data}
+    for name, rates in (("spike events", found.spikes), ("dips", found.dips)):
+        bars, (middle,) = drawn[name].error_x, drawn[name].x
+        assert middle - bars.arrayminus[0] == pytest.approx(max(rates.low, 0.001))
+        assert middle + bars.array[0] == pytest.approx(min(rates.high, 1000))
+    assert [list(drawn[name].y) for name in "ab"] == [[100 * x for x in side] for side in found.accuracy.by_seed]
+
+
 def test_runs_that_cannot_be_compared_are_refused(sides: tuple[list[Trace], list[Trace]]) -> None:
     with pytest.raises(ValueError, match="0 runs"):
         compare([], sides[1])

@@ -71,11 +71,12 @@ class Group:
     def rate(self, of: str) -> tuple[int, float, float, float] | None:
         """Events of "spikes" or "dips", their rate per 10,000 steps and its exact 95 % interval; None if not counted.
 
-        Clopper and Pearson's interval, each step taken for a trial: right where events do not come in bursts.
+        Clopper and Pearson's interval, each step taken for a trial: right where events do not come in bursts. Runs that
+        could not have any, without a kNN curve or a measured layer, do not count; nor does any while one is searched.
         """
-        counts = [getattr(member, of) for member in self.members]
-        steps = sum(member.counted for member in self.members)
-        if None in counts or not steps:
+        found = [(getattr(member, of), member.counted) for member in self.members]
+        counts, steps = [n for n, _ in found if n is not None], sum(rows for n, rows in found if n is not None)
+        if not steps or (of == "spikes" and any(member.found is None for member in self.members)):
             return None
         low, high = clopper_pearson(sum(counts), steps, 0.95)
         return sum(counts), PER_STEPS * sum(counts) / steps, PER_STEPS * low, PER_STEPS * high
@@ -106,6 +107,7 @@ class Comparison:
     epochs: bool = False
     pending: int = 0  # runs whose spikes are still looked for
     left_out: tuple[str, ...] = ()  # layers that some run did not measure: their spikes are not counted
+    apart: bool = False  # no layer was measured in every run: no spikes are counted
 
     @property
     def verdict(self) -> str:
@@ -115,7 +117,7 @@ class Comparison:
         told = f"{sum(len(group.members) for group in self.groups)} runs in {len(self.groups)} groups by {self.by}"
         if len(self.groups) != 2 or any(group.rate("spikes") is None for group in self.groups):
             return f"{told}."
-        a, b = ([member for member in group.members if member.counted] for group in self.groups)
+        a, b = ([m for m in group.members if m.counted and m.spikes is not None] for group in self.groups)
         if not a or not b:
             return f"{told}."
         sides = [([m.spikes or 0 for m in side], [m.counted for m in side]) for side in (a, b)]
@@ -169,7 +171,7 @@ def _number(value: Any) -> float | None:
 
 def compare_runs(members: Sequence[Member], by: str = "", epochs: bool = False) -> Comparison:
     """Group `members` by the setting `by`; without one, by the first that differs and is not the seed."""
-    every = [member.measured for member in members]
+    every = [member.measured for member in members if member.measured]  # a run without a step says nothing yet
     common, known = frozenset.intersection(*every) if every else frozenset(), frozenset().union(*every)
     members = [_counted(member, common) for member in members]
     fields = differing([member.config for member in members])
@@ -177,17 +179,19 @@ def compare_runs(members: Sequence[Member], by: str = "", epochs: bool = False) 
     chosen = by if by in (*fields, "run") else usual
     groups: dict[str, list[Member]] = {}
     for member in members:
-        name = member.run if chosen == "run" else shown(flat(member.config).get(chosen))
+        value = flat(member.config).get(chosen)
+        name = member.run if chosen == "run" else "not set" if value is None else shown(value)
         groups.setdefault(name, []).append(member)
     made = tuple(Group(name, tuple(groups[name])) for name in sorted(groups, key=_order))
-    pending = sum(member.spikes is None for member in members)
+    pending = sum(member.found is None for member in members)
     possible = epochs and bool(members) and all(member.epoch for member in members)
-    return Comparison(made, chosen, (*fields, "run"), possible, pending, tuple(sorted(known - common)))
+    left_out, apart = tuple(sorted(known - common)), bool(known) and not common
+    return Comparison(made, chosen, (*fields, "run"), possible, pending, left_out, apart)
 
 
 def _counted(member: Member, layers: frozenset[str]) -> Member:
     """The run with its spike events of `layers`: a frozen layer, counted on one side only, would look like a cure."""
-    if member.found is None:
+    if member.found is None or not member.measured or not layers:
         return member
     return replace(member, spikes=len(events_of([s for s in member.found if s.layer in layers], WITHIN)))
 

@@ -6,6 +6,8 @@ __all__ = ["curves", "group_colour"]
 
 from typing import Any
 
+import numpy as np
+
 from .comparison import Comparison
 from .evidence_axis import blank, evidence_layout
 from .theme import SERIES, faint
@@ -33,6 +35,7 @@ def curves(comparison: Comparison, curve: str, y: dict[str, Any], hover: str, sc
             data.append({**side, "y": numbers(scale * band.low)})
             data.append({**side, "y": numbers(scale * band.high), "fill": "tonexty", "fillcolor": faint(colour, 0.18)})
         name = f"{group.name} ({len(group.members)})" if len(group.members) > 1 else group.name
+        name += "" if np.isfinite(band.mean).any() else ", not measured"
         dash = ("solid", "dash", "dot")[i // len(SERIES) % 3]
         line = {"color": colour, "width": 2, "dash": dash}
         told = {"hovertemplate": f"{hover}<extra>{group.name}</extra>"}

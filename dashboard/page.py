@@ -100,7 +100,9 @@ def _header(names: Sequence[str]) -> html.Header:
     )
     badge = html.Span("loading" if names else "no runs", id="badge", className="fs-state")
     links = [
-        html.Button(view.TITLE, type="button", className="fs-link-to", **data(view=name))
+        html.Button(
+            _short(view.TITLE), type="button", className="fs-link-to", **data(view=name), **labelled(view.TITLE)
+        )
         for name, view in views().items()
     ]
     controls = [
@@ -124,6 +126,12 @@ def _header(names: Sequence[str]) -> html.Header:
         html.Div(controls, className="fs-controls"),
     ]
     return html.Header(top, className="fs-header")
+
+
+def _short(title: str) -> list[Any]:
+    """A title whose part from "and" on is hidden where the navigation has no room for it."""
+    first, middle, rest = title.partition(" and ")
+    return [first, html.Span(middle + rest, className="fs-wide")]
 
 
 def _no_runs(root: str) -> html.Section:

@@ -152,7 +152,7 @@ def test_from_the_list_to_a_spike_and_back(browser: Any, root: Path) -> None:
         browser.execute_script(SELECT_ALL)
         wait_for(lambda: text(browser, "#compare-selected") == "Compare 2 runs", "both runs are selected")
         click(browser, "#compare-selected")
-        wait_for(lambda: text(browser, "#card-compare_rates caption") == "Runs", "they are compared")
+        wait_for(lambda: text(browser, "#card-compare_runs caption") == "Runs", "they are compared")
         assert "with=calm" in browser.current_url
         browser.back()
         click(browser, "[data-run='demo']")

@@ -84,7 +84,8 @@ def test_every_panel_draws_any_number_of_runs(members: list[Member], count: int)
     for name, panel in panels_in("compare").items():
         drawn = panel.draw(found)
         json.dumps(drawn.figure, allow_nan=False)
-        assert drawn.figure["layout"]["yaxis"] is not None, name
+        assert (drawn.figure is not None) == (panel.HEIGHT > 0), name
+        assert drawn.figure is None or drawn.figure["layout"]["yaxis"] is not None, name
 
 
 def test_a_run_that_is_still_searched_is_pending(members: list[Member]) -> None:
@@ -94,3 +95,44 @@ def test_a_run_that_is_still_searched_is_pending(members: list[Member]) -> None:
     assert found.pending == 1
     assert "Looking for spikes in 1 of the runs." in facts(found)
     assert found.groups[0].rate("spikes") is None or found.groups[-1].rate("spikes") is None
+
+
+def test_runs_without_a_common_layer_or_a_step_do_not_count_as_quiet(members: list[Member]) -> None:
+    from dataclasses import replace
+
+    other = replace(members[-1], measured=frozenset({"model"}), config={"seed": 9})
+    apart = compare_runs([*members, other], "run")
+    assert apart.apart
+    assert all(group.rate("spikes") is None for group in apart.groups)
+    assert "no measured layer in common, so spikes are not counted" in facts(apart)
+    assert apart.pending == 0
+
+    begun = replace(members[-1], measured=frozenset(), counted=0, found=(), spikes=None, dips=None)
+    same, more = compare_runs(members), compare_runs([*members, begun])
+    assert not more.apart
+    assert [group.rate("spikes") for group in more.groups] == [group.rate("spikes") for group in same.groups]
+    blind = compare_runs([*members, replace(members[-1], dips=None)])
+    assert [group.rate("dips") for group in blind.groups] == [group.rate("dips") for group in same.groups]
+
+
+def test_a_setting_that_a_run_lacks_is_a_group_of_its_own(members: list[Member]) -> None:
+    from dataclasses import replace
+
+    bare = compare_runs([members[0], replace(members[1], config={})], "method.patch_projection")
+    assert {group.name for group in bare.groups} == {"frozen", "not set"}
+
+
+def test_a_curve_that_was_never_measured_says_so_in_the_legend(members: list[Member]) -> None:
+    figure = panels_in("compare")["compare_gradient"].draw(compare_runs(members)).figure
+    names = [trace["name"] for trace in figure["data"] if trace.get("name")]  # type: ignore[index]
+    assert names == ["frozen (2), not measured", "learned (2)"]
+
+
+def test_every_run_has_a_row_and_every_rate_is_told_in_words(members: list[Member]) -> None:
+    panels = panels_in("compare")
+    table = panels["compare_runs"].draw(compare_runs(members)).tables[0]
+    assert table.header[:2] == ("Run", "method.patch_projection")
+    assert {row[0] for row in table.rows} == {member.run for member in members}
+    assert "method.patch_projection" not in panels["compare_runs"].draw(compare_runs(members, "run")).tables[0].header
+    words = panels["compare_rates"].draw(compare_runs(members)).words
+    assert words.startswith("Per 10,000 steps frozen: 4 spikes, ")

@@ -14,7 +14,7 @@ from foreshock.dashboard.follow import Runs
 from foreshock.dashboard.page import KEYS, page
 from foreshock.dashboard.summaries import Summaries, spike_score
 from foreshock.dashboard.views import views
-from foreshock.dashboard.views.runs import row, told
+from foreshock.dashboard.views.runs import columns, row, told
 from foreshock.dashboard.views.settings import tables_of
 from foreshock.probes.dips import find_dips
 from foreshock.traces.reader import open_trace
@@ -112,6 +112,21 @@ def test_settings_that_differ() -> None:
     assert differing([one, one]) == []
     assert differing([]) == []
     assert flat({"a": {"b": {"c": 1}}}) == {"a.b.c": 1}
+
+
+def test_a_phone_gets_fewer_columns_that_fit() -> None:
+    wide, brief = columns(["seed"]), columns(["seed"], brief=True)
+    assert [column["field"] for column in brief] == ["run", "knn", "spikes", "dips"]
+    assert sum(column["width"] for column in brief[1:]) + brief[0]["minWidth"] + 44 < 390 - 16
+    assert brief[0]["pinned"] is None  # the grid would keep the other layout's
+    assert {column["field"] for column in brief} < {column["field"] for column in wide}
+    assert "…" in wide[7]["valueFormatter"]["function"]  # spikes: not known yet is not zero
+
+
+def test_a_setting_is_named_so_that_it_can_be_told_from_others() -> None:
+    fields = ["optim.base_lr", "method.name", "optim.name", "vit.depth", "head.depth"]
+    names = [column["headerName"] for column in columns(fields)[-5:]]
+    assert names == ["base_lr", "method.name", "optim.name", "vit.depth", "head.depth"]
 
 
 # ---- config and log ----

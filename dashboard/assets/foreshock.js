@@ -320,9 +320,10 @@
     wantRuns(view, _ticks, rows) {
       if (view !== "runs" || document.hidden) return same();
       const pending = !rows || !rows.length || rows.some((row) => row.spikes === null);
-      if (!changed("view") && Date.now() - kept.askedRuns < (pending ? 1500 : 5000)) return same();
-      kept.askedRuns = Date.now();
-      return { nonce: Math.random() };
+      const narrow = window.innerWidth < 700, turned = narrow !== kept.narrow;
+      if (!changed("view") && !turned && Date.now() - kept.askedRuns < (pending ? 1500 : 5000)) return same();
+      Object.assign(kept, { askedRuns: Date.now(), narrow });
+      return { narrow, nonce: Math.random() };
     },
 
     wantEvidence(view, push, run, layer) {

@@ -9,6 +9,16 @@
 
   cells.FsRun = (props) => make("button", { type: "button", className: "fs-open", "data-run": props.value }, props.value);
 
+  /* Where there is no room for columns: the run with its state and how far it is below. */
+  cells.FsRunBrief = (props) => {
+    const { run, state, progress, left } = props.data;
+    const far = state === "running" && progress !== null ? ` ${progress.toFixed(0)} %` : "";
+    return make("div", { className: "fs-brief" },
+      make("button", { type: "button", className: "fs-open", "data-run": run }, run),
+      make("span", { className: `fs-state fs-state-${state}` }, `${state}${far}`),
+      left ? make("span", { className: "fs-muted" }, `${left} left`) : null);
+  };
+
   cells.FsState = (props) => make("span", { className: `fs-state fs-state-${props.value}` }, props.value);
 
   cells.FsProgress = (props) => {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..comparison import Comparison
 from ..comparison_axis import curves
 from ..view import Drawn
+from .patch_projection import ratio_ticks
 
 TITLE = "First layer's gradient"
 HELP = "Relative to its normal; of each column the highest value, so that no spike is lost. Frozen: no line."
@@ -15,5 +16,5 @@ HEIGHT = 340
 
 def draw(comparison: Comparison) -> Drawn:
     """The curves of the first layer's relative gradient norm."""
-    y = {"type": "log", "title": {"text": "gradient norm, × normal", "standoff": 8}, "dtick": "D2"}
+    y = {"type": "log", "title": {"text": "gradient norm, × normal", "standoff": 8}, **ratio_ticks()}
     return curves(comparison, "gradient", y, "%{y:.2f}×")

@@ -1,4 +1,4 @@
-"""Spikes and dips per 10,000 steps, by group, with exact 95 % intervals; and a row for every run."""
+"""Spikes and dips per 10,000 steps, by group, with exact 95 % intervals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from ..comparison import Comparison
 from ..evidence_axis import blank, evidence_layout
-from ..view import Drawn, Table
+from ..view import Drawn
 
 TITLE = "Rates of spikes and dips"
 HELP = "Per 10,000 steps beyond the warm-up. Intervals are exact and take every event for independent."
@@ -18,11 +18,10 @@ _KINDS = (("spikes", "$first", "circle", -0.1), ("dips", "$dip", "diamond", 0.1)
 
 
 def draw(comparison: Comparison) -> Drawn:
-    """Rates with intervals, and the table of runs."""
+    """Rates with intervals."""
     data = [_points(comparison, *kind) for kind in _KINDS]
     if not any(trace["x"] for trace in data):
-        empty = blank("Looking for spikes…" if comparison.pending else "Nothing to count.")
-        return Drawn(empty.figure, (_table(comparison),))
+        return blank("Looking for spikes…" if comparison.pending else "Nothing to count.")
     y = {"title": {"text": "per 10,000 steps", "standoff": 8}, "rangemode": "tozero"}
     legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
     layout = evidence_layout(comparison.by, y, showlegend=True, legend=legend)
@@ -30,7 +29,7 @@ def draw(comparison: Comparison) -> Drawn:
     ticks = {"tickvals": list(range(len(names))), "ticktext": [name[:18] for name in names], "showgrid": False}
     layout["xaxis"] |= {**ticks, "range": [-0.6, len(names) - 0.4]}
     layout["margin"] |= {"t": 34}
-    return Drawn({"data": data, "layout": layout}, (_table(comparison),), comparison.verdict)
+    return Drawn({"data": data, "layout": layout}, words=_words(comparison))
 
 
 def _points(comparison: Comparison, kind: str, colour: str, symbol: str, shift: float) -> dict[str, Any]:
@@ -49,14 +48,12 @@ def _points(comparison: Comparison, kind: str, colour: str, symbol: str, shift: 
     }
 
 
-def _table(comparison: Comparison) -> Table:
-    def number(value: float | None, scale: float = 1, digits: int = 0) -> str:
-        return "–" if value is None else f"{scale * value:.{digits}f}"
-
-    rows = [
-        (m.run, group.name, m.state, f"{m.counted:,}", number(m.spikes), number(m.dips), number(m.final, 100, 1))
-        for group in comparison.groups
-        for m in group.members
-    ]
-    head = ("Run", comparison.by, "State", "Steps", "Spikes", "Dips", "Final kNN, %")
-    return Table("Runs", head, tuple(rows), note="" if rows else "No run is chosen.")
+def _words(comparison: Comparison) -> str:
+    """Both rates of every group with their intervals."""
+    told = []
+    for group in comparison.groups[:12]:
+        rates = [(kind, rate) for kind, *_ in _KINDS if (rate := group.rate(kind)) is not None]
+        parts = [f"{r[0]} {kind}, {r[1]:.1f} [{r[2]:.1f}, {r[3]:.1f}]" for kind, r in rates]
+        if parts:
+            told.append(f"{group.name}: {' and '.join(parts)}")
+    return f"Per 10,000 steps {'; '.join(told)}."

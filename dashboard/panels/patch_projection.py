@@ -38,7 +38,7 @@ def draw(view: View) -> Drawn:
         data += _layer(view, layer, colour)
     data += [_spikes(view, layer, colour) for layer, colour in shown]
     data += [_threads(view), _dips_met(view), _elsewhere(view)]
-    axis = {"type": "log", "title": {"text": "gradient norm, × normal", "standoff": 8}, **_ticks()}
+    axis = {"type": "log", "title": {"text": "gradient norm, × normal", "standoff": 8}, **ratio_ticks()}
     legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "reversed", "itemwidth": 30}
     margin = {**MARGIN, "t": 34}
     drawn = layout(view, axis, shapes=dip_shapes(view), legend=legend, showlegend=True, margin=margin)
@@ -51,7 +51,8 @@ def _colours(count: int) -> list[str]:
     return usual.get(count) or [SERIES[i % len(SERIES)] for i in range(count)]
 
 
-def _ticks() -> dict[str, Any]:
+def ratio_ticks() -> dict[str, Any]:
+    """Ticks of a logarithmic axis of multiples."""
     values = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000]
     return {"tickvals": values, "ticktext": [f"{value:g}×" for value in values]}
 

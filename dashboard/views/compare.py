@@ -15,7 +15,7 @@ from ..cards import labelled, panel_card, tell
 from ..comparison import Comparison, Member, compare_runs, member_of
 from ..follow import Runs
 from ..live import run_options
-from ..panels import panels_in
+from ..panels import panels, panels_in
 
 TITLE = "Compare"
 ORDER = 50
@@ -54,11 +54,14 @@ def layout() -> list[Any]:
         html.H1("Compare runs", id="compare-told", className="fs-headline"),
         html.P(id="compare-facts", className="fs-detail"),
     ]
-    cards = [panel_card(name, panel) for name, panel in panels_in("compare").items()]
+    cards = {name: panel_card(name, panel) for name, panel in panels_in("compare").items()}
+    charts = [one for name, one in cards.items() if panels()[name].HEIGHT]
+    rest = [one for name, one in cards.items() if not panels()[name].HEIGHT]
     return [
         html.Section(heading, className="fs-summary", **labelled("Summary")),
         html.Div([compared, by, html.Label(["Along ", axis], className="fs-inline")], className="fs-toolbar"),
-        html.Div(cards, className="fs-grid fs-halves"),
+        html.Div(charts, className="fs-grid fs-halves"),
+        html.Div(rest, className="fs-column fs-below"),
     ]
 
 
@@ -99,8 +102,11 @@ def facts(comparison: Comparison, epochs_wanted: bool = False) -> str:
     told = [f"Grouped by {comparison.by}; the band is the range over a group's runs."]
     if comparison.pending:
         told.append(f"Looking for spikes in {comparison.pending} of the runs.")
-    if comparison.left_out:
-        names = ", ".join(comparison.left_out[:6]) + (", …" if len(comparison.left_out) > 6 else "")
+    if comparison.apart:
+        told.append("These runs have no measured layer in common, so spikes are not counted.")
+    elif comparison.left_out:
+        rest = len(comparison.left_out) - 6
+        names = ", ".join(comparison.left_out[:6]) + (f" and {rest} more" if rest > 0 else "")
         told.append(f"Not measured in every run, so their spikes are not counted: {names}.")
     if epochs_wanted and not comparison.epochs:
         told.append("Not every run tells the steps of an epoch, so they stand along steps.")

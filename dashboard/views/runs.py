@@ -53,7 +53,7 @@ def layout() -> list[Any]:
     pick = dmc.Button("Compare", id="compare-selected", variant="default", size="xs", disabled=True)
     grid = AgGrid(
         id="runs-grid",
-        columnDefs=_columns([]),
+        columnDefs=columns([]),
         rowData=[],
         getRowId="params.data.run",
         defaultColDef={"sortable": True, "filter": True, "resizable": True},
@@ -71,7 +71,7 @@ def layout() -> list[Any]:
         html.P(
             "Score: OLMo 2's spike score, the share of steps whose gradient norm is at least 7 σ from the mean of the "
             "last 1,000. Columns to the right are the settings that differ.",
-            className="fs-note",
+            className="fs-note fs-wide",
         ),
     ]
 
@@ -91,13 +91,14 @@ def register(app: Dash, runs: Runs) -> None:
         *(State("runs-grid", "rowData"), State("runs-grid", "columnDefs")),
         prevent_initial_call=True,
     )
-    async def fill(_: object, held: object, held_columns: object) -> Any:
+    async def fill(wanted: object, held: object, held_columns: object) -> Any:
         lines = await asyncio.to_thread(summaries.rows)
         fields = differing([line.config for line in lines])
-        columns, rows = _columns(fields), [row(line, fields) for line in lines]
+        brief = isinstance(wanted, dict) and wanted.get("narrow") is True
+        shown, rows = columns(fields, brief=brief), [row(line, fields) for line in lines]
         return (
             rows if rows != held else no_update,
-            columns if columns != held_columns else no_update,
+            shown if shown != held_columns else no_update,
             told(lines),
         )
 
@@ -142,26 +143,73 @@ def _field(name: str) -> str:
     return "config:" + name.replace(".", "/")
 
 
+def _label(name: str, fields: Sequence[str]) -> str:
+    """The last part of a setting's name; the last two where that alone would not tell which.
+
+    >>> _label("optim.lr", ["optim.lr"]), _label("method.name", ["method.name", "seed"])
+    ('lr', 'method.name')
+    """
+    last = name.rpartition(".")[2]
+    told = last != "name" and sum(other.rpartition(".")[2] == last for other in fields) == 1
+    return last if told else ".".join(name.split(".")[-2:])
+
+
 def _cell(value: Any) -> Any:
     return value if type(value) in (int, float) and value == value else shown(value)
 
 
-def _columns(fields: Sequence[str]) -> list[dict[str, Any]]:
-    number: dict[str, Any] = {"filter": "agNumberColumnFilter", "type": "rightAligned"}
+# What is not known yet is "…", what a run does not have "–"; both sort below every number.
+_KNOWN = "params.data.spikes == null && !['broken', 'deleted'].includes(params.data.state)"
+
+
+def _number(form: str, late: bool = False) -> dict[str, Any]:
+    """A column of numbers in d3's format `form`; `late` ones come when the run has been searched for spikes."""
+    missing = f"({_KNOWN} ? '…' : '–')" if late else "'–'"
+    shown = {"function": f"params.value == null ? {missing} : d3.format({form!r})(params.value)"}
+    return {"filter": "agNumberColumnFilter", "type": "rightAligned", "valueFormatter": shown}
+
+
+def columns(fields: Sequence[str], *, brief: bool = False) -> list[dict[str, Any]]:
+    """The grid's columns, the settings `fields` last; `brief` are those that a phone has room for.
+
+    The grid keeps a column's width and place when it gets new ones, unless they are said.
+    """
 
     def column(field: str, name: str, width: int, hint: str = "", **more: Any) -> dict[str, Any]:
         return {"field": field, "headerName": name, "width": width, "headerTooltip": hint or name, **more}
 
+    if brief:
+        plain: dict[str, Any] = {"filter": False, "resizable": False}
+        name = {
+            "cellRenderer": "FsRunBrief",
+            "flex": 1,
+            "minWidth": 120,
+            "autoHeight": True,
+            "wrapText": True,
+            "pinned": None,
+        }
+        return [
+            column("run", "Run", 150, tooltipField="message", **name, **plain),
+            column("knn", "kNN, %", 72, **{**_number(".1f"), **plain}),
+            column("spikes", "Spikes", 66, **{**_number(",d", late=True), **plain}),
+            column("dips", "Dips", 56, **{**_number(",d", late=True), **plain}),
+        ]
     return [
-        column("run", "Run", 210, pinned="left", cellRenderer="FsRun", tooltipField="run"),
+        column("run", "Run", 210, pinned="left", flex=None, cellRenderer="FsRun", tooltipField="run"),
         column("state", "State", 110, cellRenderer="FsState", tooltipField="message"),
-        column("progress", "Done, %", 130, "steps done of all", cellRenderer="FsProgress", **number),
+        column("progress", "Done, %", 130, "steps done of all", **{**_number(".0f"), "cellRenderer": "FsProgress"}),
         column("left", "Time left", 130, "at the pace of the last 200 steps"),
-        column("knn", "kNN, %", 115, "the newest evaluation", **number),
-        column("best", "Best, %", 115, "the highest single evaluation", **number),
+        column("knn", "kNN, %", 115, "the newest evaluation", **_number(".1f")),
+        column("best", "Best, %", 115, "the highest single evaluation", **_number(".1f")),
         column("spark", "kNN curve", 130, cellRenderer="FsSpark", sortable=False, filter=False),
-        column("spikes", "Spikes", 95, "after the warm-up, over all layers", **number),
-        column("dips", "Dips", 85, **number),
-        column("score", "Score, %", 120, "steps at least 7 sigma from the mean of the last 1,000", **number),
-        *(column(_field(name), name.rpartition(".")[2], 120, name) for name in fields),
+        column("spikes", "Spikes", 95, "after the warm-up, over all layers", **_number(",d", late=True)),
+        column("dips", "Dips", 85, **_number(",d", late=True)),
+        column(
+            "score",
+            "Score, %",
+            120,
+            "steps at least 7 sigma from the mean of the last 1,000; runs of 1,000 steps and fewer have none",
+            **_number(".3~f", late=True),
+        ),
+        *(column(_field(name), _label(name, fields), 120, name) for name in fields),
     ]

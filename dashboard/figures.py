@@ -67,6 +67,11 @@ def band(
 ) -> list[dict[str, Any]]:
     """The area between `low` and `high`: two invisible lines with the space between them filled."""
     side: dict[str, Any] = {"hoverinfo": "skip", "hovertemplate": None, "line": {"width": 0, "color": colour}}
+    known = np.flatnonzero(finite(low) & finite(high))
+    if len(known) and len(known) < len(low):  # a filled area goes astray at a gap: there it has no height instead
+        nearest = known[np.clip(np.searchsorted(known, np.arange(len(low)), side="right") - 1, 0, None)]
+        missing = ~(finite(low) & finite(high))
+        low, high = (np.where(missing, high[nearest], edge) for edge in (low, high))
     lower = line(x, low, "", colour, "", **side)
     upper = line(x, high, "", colour, "", fill="tonexty", fillcolor=faint(colour, alpha), **side)
     return [lower, upper]

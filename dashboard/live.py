@@ -20,7 +20,7 @@ from .asked import Asked
 from .cards import tell
 from .follow import REFRESH_S, Follower, Runs, Snapshot
 from .panels import panel, panels_in
-from .pushes import Message, best_spike, close_up, update
+from .pushes import GONE, Message, best_spike, close_up, update
 from .view import View, look
 from .words import about_event
 
@@ -69,17 +69,18 @@ def answer(app: Dash, runs: Runs) -> None:
         asked = Asked(wanted)
         follower = await asyncio.to_thread(runs.follower, asked.run)
         view = await asyncio.to_thread(_event, follower, asked.event) if follower is not None else None
-        if view is None:
-            return no_update
-        if isinstance(view, str):
-            set_props({"type": "words", "name": "neighbourhood"}, {"children": view})
-            set_props("event-told", {"children": view})
+        if view is None or isinstance(view, str):
+            set_props({"type": "words", "name": "neighbourhood"}, {"children": view or ""})
+            nothing = "This run cannot be read." if follower is not None else "Choose a run."
+            set_props("event-told", {"children": view or nothing})
+            set_props("event-cards", {"hidden": True})  # they would show another event
             return no_update
         drawn = {"neighbourhood": panel("neighbourhood").draw(view)}
         drawn |= {name: found.draw(view) for name, found in panels_in("event").items()}
         set_props(
             "event-told", {"children": about_event(view.event) if view.event else "No spikes and no dips so far."}
         )
+        set_props("event-cards", {"hidden": view.event is None})
         tell(drawn)
         return {"run": asked.run, "figures": {name: part.figure for name, part in drawn.items() if part.figure}}
 
@@ -186,7 +187,8 @@ def _state(snapshot: Snapshot, counts: str = "") -> None:
     meaning = STATES.get(snapshot.state, "")
     told = [counts, "" if snapshot.state in ("running", "finished") else meaning, snapshot.message]
     set_props("badge", {"children": snapshot.state, "className": f"fs-state fs-state-{snapshot.state.split()[0]}"})
-    if any(told):
+    gone = snapshot.trace is None or snapshot.state in GONE
+    if any(told) and (counts or gone):  # a sign of life does not take the counts away
         set_props("detail", {"children": " ".join(filter(None, told))})
 
 

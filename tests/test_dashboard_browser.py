@@ -189,6 +189,27 @@ def test_from_the_list_to_a_spike_and_back(browser: Any, root: Path) -> None:
     assert severe(browser) == []
 
 
+def test_no_view_goes_on_showing_another_run(browser: Any, root: Path) -> None:
+    """Where a run has nothing to show, the panels of the run before are put away, and it is said why."""
+    synthetic.write_run(root / "demo")
+    (root / "bad").mkdir()
+    (root / "bad" / "zarr.json").write_text('{"attributes": {"format": "foreshock-trace"}}')
+    with served(root) as address:
+        browser.get(f"{address}?view=precursors&run=demo")
+        for view in ("precursors", "event", "settings"):
+            browser.execute_script("window.foreshock.go(arguments[0])", view)
+            wait_for(lambda view=view: text(browser, f"#{view}-cards:not([hidden])"), f"{view} is shown")
+        set_props(browser, "run", {"value": "bad"})
+        for view in ("settings", "event", "precursors"):
+            browser.execute_script("window.foreshock.go(arguments[0])", view)
+            told = f"#{view}-told"
+            wait_for(lambda told=told: "cannot be read" in text(browser, told), f"{view} says why")
+            assert not text(browser, f"#{view}-cards:not([hidden])")
+        set_props(browser, "run", {"value": "demo"})
+        wait_for(lambda: text(browser, "#precursors-cards:not([hidden])"), "the run is shown again")
+    assert severe(browser) == []
+
+
 def press(browser: Any, key: str) -> None:
     ActionChains(browser).send_keys(key).perform()
 

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import synthetic
+from hypothesis import given
+from hypothesis import strategies as st
 
+from foreshock.dashboard.figures import band
+from foreshock.dashboard.names import brief
 from foreshock.dashboard.neighbours import Neighbours
 from foreshock.dashboard.panels import panel, panels_in
 from foreshock.dashboard.view import View, look
@@ -82,7 +86,11 @@ def test_a_card_that_has_nothing_to_show_is_left_out(tmp_path: Path, view: View)
     made = synthetic.without(synthetic.make(200, 2, planted=()), "lr", "knn_accuracy", "knn_queries")
     made.scalars["effective_rank"] = np.full(200, np.nan)  # recorded, though not measured yet
     bare = look(open_trace(synthetic.write_run(tmp_path / "bare", made)))
-    assert {name for name, module in panels_in("main").items() if module.draw(bare).absent} == {"lr"}
+    assert {name for name, module in panels_in("main").items() if module.draw(bare).absent} == {"knn", "lr"}
+    near = look(open_trace(tmp_path / "bare"), event="patch_embed@150")
+    assert {name for name, module in panels_in("event").items() if module.draw(near).absent} >= {"event_knn"}
+    assert panel("neighbourhood").draw(bare).absent
+    assert not panel("neighbourhood").draw(view).absent
 
 
 def test_one_of_a_kind_is_singular(view: View) -> None:
@@ -90,3 +98,44 @@ def test_one_of_a_kind_is_singular(view: View) -> None:
     assert panel("events").draw(one).words == "1 spike, 1 dip."
     spiky = replace(one, chosen=(view.spikes[0].layer,))
     assert ": one spike, " in panel("patch_projection").draw(spiky).words
+
+
+def test_a_band_has_no_height_in_a_gap() -> None:
+    """Plotly fills the wrong area where the edges are missing, so they meet there."""
+    x, low, high = (
+        np.arange(6.0),
+        np.array([np.nan, 1, 2, np.nan, np.nan, 3]),
+        np.array([np.nan, 2, 3, np.nan, np.nan, 5]),
+    )
+    lower, upper = band(x, low, high, "$knn")
+    assert lower["y"] == [2, 1, 2, 3, 3, 3]
+    assert upper["y"] == [2, 2, 3, 3, 3, 5]
+    nothing = band(x, np.full(6, np.nan), np.full(6, np.nan), "$knn")
+    assert nothing[0]["y"] == [None] * 6
+
+
+def test_of_very_many_layers_those_that_rose_have_a_row(tmp_path: Path) -> None:
+    made = synthetic.make(900, 78, planted=(synthetic.Planted(600, 6.0),))
+    made.grad_norm[60:] = np.exp(np.random.default_rng(0).normal(0, 0.1, made.grad_norm[60:].shape))
+    trace = open_trace(synthetic.write_run(tmp_path / "many", made))
+    near = look(trace, find_spikes(trace), event="patch_embed@599")
+    (table,) = panel("event_onsets").draw(near).tables
+    assert len(table.rows) == 40
+    assert {row[0] for row in table.rows} <= {f"blocks.{i:02d}" for i in range(60)} | {"patch_embed"}
+    assert table.note == "Of 80 layers the 40 that rose, the earliest at most."
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(["a", "encoder", "3", "11", "projection"]), min_size=1, max_size=6), max_size=8)
+)
+def test_short_names_fit_and_are_never_empty(parts: list[list[str]]) -> None:
+    names = brief([".".join(one) for one in parts])
+    assert len(names) == len(parts)
+    assert all(0 < len(name) <= 16 for name in names)
+
+
+def test_layers_of_one_depth_stay_apart() -> None:
+    layers = [f"module.encoder.layers.{i:03d}.attention.self.query_key_value_projection" for i in range(150)]
+    assert brief(layers) == [f"{i:03d}" for i in range(150)]
+    assert brief([]) == []
+    assert brief(["one.very.long.name.of.a.layer"]) == ["layer"]

@@ -330,9 +330,14 @@
       if (view !== "precursors" || !run) return same();
       const cursor = (push && push.cursor) || {}, live = push && push.state === "running";
       const key = [run, layer || "", cursor.epoch, cursor.events, live ? "" : cursor.rows].join("|");
-      const again = live && kept.evidenceOf && Date.now() - kept.askedEvidence < 30000 && kept.evidenceRun === run + layer;
+      const again = live && kept.evidenceOf && Date.now() - kept.askedEvidence < 30000 && kept.evidenceRun === `${run}|${layer}`;
       if (key === kept.evidenceOf || again) return same();
-      Object.assign(kept, { evidenceOf: key, askedEvidence: Date.now(), evidenceRun: run + layer });
+      if (!(kept.evidenceRun || "").startsWith(`${run}|`)) {  // the panels still show another run
+        set("precursors-told", { children: "Testing…" });
+        set("precursors-facts", { children: "" });
+        set("precursors-cards", { hidden: true });
+      }
+      Object.assign(kept, { evidenceOf: key, askedEvidence: Date.now(), evidenceRun: `${run}|${layer}` });
       return { run, layer, nonce: Math.random() };
     },
 

@@ -37,7 +37,8 @@
         const grid = trace.customdata || trace.z;
         trace.y.forEach((layer, i) => x.forEach((step, j) => rows.push([layer, step, Number(grid[i][j]).toPrecision(4)])));
       } else if (name !== null) {
-        x.forEach((step, i) => { if (step !== null) rows.push([name, step, trace.y[i]]); });
+        const line = / edge$/.test(name) ? plot.data[at + (trace.fill ? 1 : 2)].y : trace.y;  // a band has none in a gap
+        x.forEach((step, i) => { if (step !== null && !(line[i] === null && line !== trace.y)) rows.push([name, step, trace.y[i]]); });
       }
     });
     if (plot.data.some((trace) => trace.type === "heatmap")) rows[0] = ["layer", axis("xaxis"), "value"];

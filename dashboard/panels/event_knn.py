@@ -26,7 +26,9 @@ def draw(view: View) -> Drawn:
     offsets, share = event.curves.get("knn_accuracy", (np.empty(0), np.empty(0)))
     if not len(offsets):
         text = "No kNN evaluation around this event."
-        return Drawn({"data": [], "layout": event_layout(event, {}, view.run, annotations=[_note(text)])}, words=text)
+        layout = event_layout(event, {"visible": False}, view.run, annotations=[_note(text)])
+        absent = "knn_accuracy" not in event.curves
+        return Drawn({"data": [], "layout": layout}, words=text, absent=absent)
     at, count = event.curves.get("knn_queries", (offsets, np.full(len(offsets), np.nan)))
     queries = count if len(at) == len(offsets) else np.full(len(offsets), np.nan)
     error = 100 * NORMAL_95 * np.nan_to_num(np.sqrt(np.clip(share * (1 - share), 0, 1) / np.maximum(queries, 1)))

@@ -34,4 +34,4 @@ def draw(view: View) -> Drawn:
     words = (
         f"The loss goes from {loss[0]:.2f} to at most {loss.max():.2f}." if len(loss) else "No loss was recorded here."
     )
-    return Drawn({"data": [curve], "layout": layout}, words=words)
+    return Drawn({"data": [curve], "layout": layout}, words=words, absent="loss" not in event.curves)

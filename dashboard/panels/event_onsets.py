@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from ...probes.spikes import Spike
+from ..neighbours import Neighbours
 from ..view import Drawn, Table, View
 from ..words import about_slope, times, unclear_spikes
 
@@ -14,6 +18,8 @@ ORDER = 140
 PLACE = "event"
 HEIGHT = 0
 
+ROWS = 40
+
 
 def draw(view: View) -> Drawn:
     """A row a layer; those whose rise is not clear of their own noise say so, spikes among them with their numbers."""
@@ -24,8 +30,8 @@ def draw(view: View) -> Drawn:
     unclear = {spike.layer: spike for spike in unclear_spikes(focus, spikes)}
     flagged = min((spike.onset - focus.step for spike in unclear.values()), default=0)
     first = float(focus.onset[focus.order[0]]) if focus.order else float(flagged)
-    rows = []
-    for i, layer in enumerate(focus.layers):
+    rows, shown = [], _shown(focus, unclear)
+    for i, layer in ((i, focus.layers[i]) for i in shown):
         if focus.rose[i]:
             at = f"{focus.step + int(focus.onset[i]):,}"
             rows.append((layer, at, f"{focus.onset[i] - first:+.0f}", times(float(focus.height[i]))))
@@ -35,5 +41,15 @@ def draw(view: View) -> Drawn:
             rows.append((layer, f"{spike.onset:,}", after, f"{times(spike.ratio)}, not clear"))
         else:
             rows.append((layer, "–", "–", "no clear rise"))
-    table = Table("Onsets", ("Layer", "Onset", "After the first", "Peak"), tuple(rows))
+    rest = len(focus.layers) - len(rows)
+    note = f"Of {len(focus.layers)} layers the {len(rows)} that rose, the earliest at most." if rest else ""
+    table = Table("Onsets", ("Layer", "Onset", "After the first", "Peak"), tuple(rows), note=note)
     return Drawn(tables=(table,), words=about_slope(focus))
+
+
+def _shown(focus: Neighbours, unclear: Mapping[str, Spike]) -> list[int]:
+    """Every layer of few; of many those that rose, the earliest, in the order of the forward pass."""
+    if len(focus.layers) <= ROWS:
+        return list(range(len(focus.layers)))
+    flagged = [focus.layers.index(name) for name in unclear]
+    return sorted([*focus.order, *flagged][:ROWS])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..figures import COLUMNS, MARGIN, empty, finite, layout
+from ..names import brief
 from ..theme import HEAT_CEILING, HEAT_FLOOR
 from ..view import Drawn, View, key_of, numbers
 from ..words import times
@@ -72,12 +73,14 @@ def draw(view: View) -> Drawn:
         "hovertemplate": f"%{{y}} at step %{{x:,.0f}}: %{{customdata:.3~g}}{scale.unit}<extra></extra>",
         "hoverongaps": False,
     }
-    shown = [view.layers[i] for i in _ticks(len(view.layers))]
+    names = brief(view.layers)
+    marked = _ticks(len(view.layers))
+    shown = [view.layers[i] for i in marked]
     axis = {
         "type": "category",
         "range": [len(view.layers) - 0.5, -0.5],  # the first layer on top
         "tickvals": shown,
-        "ticktext": [short(layer) for layer in shown],
+        "ticktext": [names[i] for i in marked],
         "fixedrange": len(view.layers) < 40,
         "showgrid": False,
     }
@@ -144,15 +147,6 @@ def _ticks(count: int) -> list[int]:
     """At most about twenty names: all of a ViT-B's layers, every n-th of a deeper net's, first and last kept."""
     hop = -(-count // 20)
     return sorted({*range(0, count - hop, hop), 0, count - 1})
-
-
-def short(layer: str) -> str:
-    """A layer's name cut to what an axis has room for.
-
-    >>> short("encoder.blocks.00"), short("patch_embed")
-    ('…blocks.00', 'patch_embed')
-    """
-    return layer if len(layer) <= 11 else "…" + layer[-9:]
 
 
 def _rings(view: View) -> dict[str, Any]:

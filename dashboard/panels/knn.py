@@ -27,7 +27,7 @@ def draw(view: View) -> Drawn:
     knn = columns.scalars.get("knn_accuracy")
     if knn is None or (not view.tail and not finite(knn.mean).any()):
         text = "No kNN evaluation yet." if knn is not None else "This run records no kNN accuracy."
-        return Drawn(empty(view, text), words=text)
+        return Drawn(empty(view, text), words=text, absent=knn is None)
     seen = finite(knn.mean)
     x = columns.steps[seen]
     queries = columns.scalars["knn_queries"].mean[seen] if "knn_queries" in columns.scalars else np.full(len(x), np.nan)

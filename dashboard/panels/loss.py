@@ -21,7 +21,7 @@ def draw(view: View) -> Drawn:
     loss = columns.scalars.get("loss")
     if loss is None or (not view.tail and not finite(loss.mean).any()):
         text = "No loss yet." if loss is not None else "This run records no loss."
-        return Drawn(empty(view, text), words=text)
+        return Drawn(empty(view, text), words=text, absent=loss is None)
     x = columns.steps
     data = [*band(x, loss.low, loss.high, "$loss"), line(x, loss.mean, "loss", "$loss", "%{y:.3f}<extra>loss</extra>")]
     chance = columns.scalars.get("chance_loss")

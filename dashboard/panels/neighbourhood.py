@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..figures import empty
+from ..names import brief
 from ..neighbours import AFTER, BEFORE, Neighbours
 from ..theme import depth_colour, faint
 from ..view import Drawn, View, numbers
 from ..words import about_focus, times
-from .heatmap import short
 
 TITLE = "Around one spike"
 HELP = (
@@ -31,7 +31,7 @@ def draw(view: View) -> Drawn:
     focus = view.focus
     if focus is None or not len(focus.offsets):
         text = "Pick a spike in a chart or in the table." if view.spikes else "There is no spike to look at yet."
-        return Drawn(empty(view, text))
+        return Drawn(empty(view, text), absent=not view.spikes)
     drawn = ridges(focus)
     drawn["layout"] = _layout(view, focus)
     return Drawn(drawn, words=about_focus(focus, view.event.spikes if view.event else ()))
@@ -116,5 +116,5 @@ def _layout(view: View, focus: Neighbours) -> dict[str, Any]:
 
 def tick(focus: Neighbours, i: int) -> str:
     """A layer's name, bold for the one that the event is named after."""
-    name = short(focus.layers[i])
+    name = brief(focus.layers)[i]
     return f"<b>{name}</b>" if focus.layers[i] == focus.layer else name

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...probes.precursors import Precedence
 from ..figures import MARGIN, band, dip_shapes, empty, finite, layout, line, markers
+from ..names import brief
 from ..theme import FIRST, LAST, MIDDLE, SERIES, faint
 from ..view import Drawn, View, key_of, numbers
 from ..words import about_dip, about_spike, times
@@ -63,7 +64,8 @@ def _layer(view: View, layer: str, colour: str) -> list[dict[str, Any]]:
     drawn = [*band(x, ratio.low[row], ratio.high[row], colour, 0.28), line(x, ratio.mean[row], layer, colour, hover)]
     for trace in drawn:
         trace |= {"legendgroup": layer, "showlegend": False}
-    name = layer if view.tail or finite(ratio.mean[row]).any() else f"{layer}, not measured"
+    short = brief(view.layers, 28)[row]
+    name = short if view.tail or finite(ratio.mean[row]).any() else f"{short}, not measured"
     drawn[-1] |= {"name": name, "showlegend": True, "line": {"color": colour, "width": 1.3}}
     return drawn
 
@@ -163,7 +165,8 @@ def _labels(view: View) -> list[dict[str, Any]]:
 
 
 def _label(view: View, pair: Precedence) -> str:
-    whose = "" if pair.spike.layer in view.shown_layers else f"{pair.spike.layer}: "
+    short = brief(view.layers, 28)[view.layers.index(pair.spike.layer)]
+    whose = "" if pair.spike.layer in view.shown_layers else f"{short}: "
     return f"{whose}−{100 * pair.dip.depth:.0f} points, {pair.lag} steps later"
 
 

@@ -32,13 +32,14 @@ def draw(evidence: Evidence) -> Drawn:
         "steps to the next dip", {"title": {"text": "spikes", "standoff": 8}, "rangemode": "tozero"}
     )
     if max(found.seen.max(), found.high.max()) < 6:
-        layout["yaxis"] |= {"dtick": 1}  # spikes are whole
+        layout["yaxis"] |= {"dtick": 1, "range": [0, max(found.seen.max(), found.high.max(), 1) * 1.05]}  # whole spikes
     low, high, mean = chance_band(found, "by chance")
     most = int(found.seen.argmax())
-    words = (
-        f"{int(found.seen.sum())} of {found.events} spikes {'has' if found.seen.sum() == 1 else 'have'} a dip in the "
-        f"128 steps after; most often "
-        f"{found.at[most] - LAG_BIN / 2:.0f} to {found.at[most] + LAG_BIN / 2:.0f} steps later "
-        f"({int(found.seen[most])}, by chance {found.expected[most]:.1f})."
-    )
+    reached = int(found.seen.sum())
+    words = f"{reached} of {found.events} spikes {'has' if reached == 1 else 'have'} a dip in the 128 steps after"
+    if reached:
+        from_, to = found.at[most] - LAG_BIN / 2, found.at[most] + LAG_BIN / 2
+        chance = f"{int(found.seen[most])}, by chance {found.expected[most]:.1f}"
+        words += f"; most often {from_:.0f} to {to:.0f} steps later ({chance})"
+    words += "."
     return Drawn({"data": [low, high, mean, bars], "layout": layout}, words=words)

@@ -46,7 +46,9 @@ def draw(evidence: Evidence) -> Drawn:
     table = Table(f"Rates of {evidence.layer}", _HEAD, tuple(_row(row) for row in rows))
     best = min(rows, key=lambda row: 2.0 if row.p is None else row.p)
     hits, trials = best.precursor.hits, best.precursor.trials
-    words = f"At a lag of {best.lag} steps {hits} of {trials} dips {'has' if hits == 1 else 'have'} a spike before it."
+    dips = "dip" if trials == 1 else "dips"
+    before = "has a spike before it" if hits == 1 or trials == 1 else "have a spike before them"
+    words = f"At a lag of {best.lag} steps {hits} of {trials} {dips} {before}."
     return Drawn({"data": data, "layout": layout}, (table,), words)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from ...probes.lead_time import in_words
 from ...probes.leaderboard_report import Leaderboard, Signal
 from ..evidence_axis import blank, evidence_layout
+from ..names import brief
 from ..signals import Signals
 from ..view import Drawn, Table
 
@@ -31,17 +32,16 @@ def draw(signals: Signals) -> Drawn:
     shown = board.signals[:SHOWN]
     layout = evidence_layout("dips warned of", {})
     layout["xaxis"] |= {"range": [-0.02, 1.04], "tickformat": ".0%"}
-    names = [_short(signal) for signal in shown]
+    names = brief([_plain(signal) for signal in shown], ROOM)
     ticks = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.5, -0.5]}
     layout["yaxis"] = {**ticks, "showgrid": False, "ticks": ""}
     layout["margin"] |= {"l": 150}
     return Drawn({"data": [_chance(shown), _warned(shown)], "layout": layout}, (_table(board),), _words(board))
 
 
-def _short(signal: Signal) -> str:
+def _plain(signal: Signal) -> str:
     """A signal's name where room is short: the gradient norm is the usual series, and a layer's own name will do."""
-    name = signal.layer if signal.layer is not None and signal.series == "grad_norm" else signal.name
-    return name if len(name) <= ROOM else f"…{name[1 - ROOM :]}"
+    return signal.layer if signal.layer is not None and signal.series == "grad_norm" else signal.name
 
 
 def _chance(shown: tuple[Signal, ...]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ...probes.onset_report import OnsetOrder
 from ..evidence_axis import blank, evidence_layout
+from ..names import brief
 from ..signals import Signals
 from ..theme import faint
 from ..view import Drawn, Table, numbers
-from .heatmap import short
 
 TITLE = "Which layer is first?"
 HELP = (
@@ -43,8 +43,9 @@ def draw(signals: Signals) -> Drawn:
     depth = list(range(len(order.layers)))
     y = {"title": {"text": "onset, steps", "standoff": 8}, "zeroline": True, "zerolinecolor": "$line"}
     layout = evidence_layout("layer, first to last", y)
+    names = brief(order.layers)
     shown = depth[:: -(-len(depth) // TICKS)]
-    ticks = {"tickvals": shown, "ticktext": [short(order.layers[i]) for i in shown], "tickangle": -45}
+    ticks = {"tickvals": shown, "ticktext": [names[i] for i in shown], "tickangle": -45}
     layout["xaxis"] |= {**ticks, "showgrid": False, "title": {"text": "layer, first to last", "standoff": 6}}
     layout["margin"] |= {"b": 104}
     data = [_events(later[:EVENTS], depth), _median(middle, depth, order.layers)]
@@ -101,5 +102,6 @@ def _words(order: OnsetOrder) -> str:
 
 def _sentence(text: str) -> str:
     """With a full stop, real minus signs, and a capital unless a formula comes first."""
-    signed = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
+    signed = re.sub(r"(?<![\w-])-(?=\d)", "−", text).replace(" [-inf, +inf]", "")
+    signed = re.sub(r"\b1 events", "1 event", signed)
     return f"{signed}." if signed.startswith("p = ") else f"{signed[:1].upper()}{signed[1:]}."

@@ -39,7 +39,7 @@ def layout() -> list[Any]:
         **labelled("Summary"),
     )
     columns = [html.Div(charts, className="fs-column"), html.Div(rest, className="fs-column")]
-    return [heading, html.Div(columns, className="fs-grid")]
+    return [heading, html.Div(columns, id="event-cards", className="fs-grid", hidden=True)]
 
 
 def register(app: Dash, runs: Runs) -> None:

@@ -13,7 +13,7 @@ from ...traces.errors import TraceError
 from ..asked import Asked
 from ..cards import labelled, pair, panel_card, tell
 from ..evidence import Evidence, Evidences
-from ..follow import Runs
+from ..follow import Runs, Snapshot
 from ..panels import panels_in
 from ..signals import Reports
 
@@ -41,9 +41,15 @@ def layout() -> list[Any]:
     cards = [panel_card(name, panel) for name, panel in panels_in("precursors", "signals").items()]
     return [
         html.Section(heading, className="fs-summary", **labelled("Summary")),
-        html.Div([picker], className="fs-toolbar"),
-        pair(cards),
-        html.P(id="precursors-notes", className="fs-note"),
+        html.Div(
+            [
+                html.Div([picker], className="fs-toolbar"),
+                pair(cards),
+                html.P(id="precursors-notes", className="fs-note"),
+            ],
+            id="precursors-cards",
+            hidden=True,
+        ),
     ]
 
 
@@ -57,18 +63,16 @@ def register(app: Dash, runs: Runs) -> None:
         follower = await asyncio.to_thread(runs.follower, asked.run)
         snapshot = await asyncio.to_thread(follower.snapshot) if follower is not None else None
         if snapshot is None or snapshot.trace is None:
-            set_props("precursors-told", {"children": "Choose a run." if snapshot is None else snapshot.message})
-            return no_update
+            return _nothing("Choose a run." if snapshot is None else "This run cannot be read.", snapshot)
         if snapshot.searched < 1:
-            set_props("precursors-told", {"children": f"Looking for spikes: {snapshot.searched:.0%} of the run read."})
-            return no_update
+            return _nothing(f"Looking for spikes: {snapshot.searched:.0%} of the run read.")
         try:
             evidence = await asyncio.to_thread(kept.of, snapshot, asked.layer)
         except ValueError as error:  # no steps beyond the warm-up, or a run that cannot be read
-            set_props("precursors-told", {"children": f"Not testable: {error}"})
-            return no_update
+            return _nothing(f"Not testable: {error}.")
         drawn = {name: panel.draw(evidence) for name, panel in panels_in("precursors").items()}
         tell(drawn)
+        set_props("precursors-cards", {"hidden": False})
         set_props("precursors-told", {"children": verdict(evidence)})
         set_props("precursors-facts", {"children": facts(evidence)})
         set_props(
@@ -92,6 +96,14 @@ def register(app: Dash, runs: Runs) -> None:
         drawn = {name: panel.draw(signals) for name, panel in panels_in("signals").items()}
         tell(drawn)
         return {"run": asked.run, "figures": {name: part.figure for name, part in drawn.items() if part.figure}}
+
+
+def _nothing(why: str, snapshot: Snapshot | None = None) -> Any:
+    """Say why there is nothing to see, in place of the panels: they would show another run."""
+    set_props("precursors-told", {"children": why})
+    set_props("precursors-facts", {"children": snapshot.message if snapshot is not None else ""})
+    set_props("precursors-cards", {"hidden": True})
+    return no_update
 
 
 def verdict(evidence: Evidence) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, html, no_update
+from dash import Dash, Input, Output, html
 
 from ...traces.reader import Trace
 from ..asked import Asked
@@ -48,7 +48,7 @@ def layout() -> list[Any]:
     heading = [html.H1("Config and log", className="fs-headline"), html.P(id="settings-told", className="fs-detail")]
     return [
         html.Section(heading, className="fs-summary", **labelled("Summary")),
-        html.Div(columns, className="fs-grid fs-halves"),
+        html.Div(columns, id="settings-cards", className="fs-grid fs-halves", hidden=True),
     ]
 
 
@@ -57,7 +57,7 @@ def register(app: Dash, runs: Runs) -> None:
 
     @app.callback(
         *(Output(f"settings-{name}", "children") for name in _CARDS),
-        Output("settings-told", "children"),
+        *(Output("settings-told", "children"), Output("settings-cards", "hidden")),
         Input("want-settings", "data"),
         prevent_initial_call=True,
     )
@@ -66,11 +66,11 @@ def register(app: Dash, runs: Runs) -> None:
         follower = await asyncio.to_thread(runs.follower, asked.run)
         snapshot = await asyncio.to_thread(follower.snapshot) if follower is not None else None
         if snapshot is None:
-            return (*(no_update for _ in _CARDS), "Choose a run.")
+            return (*([] for _ in _CARDS), "Choose a run.", True)
         if snapshot.trace is None:
-            return (*([] for _ in _CARDS), snapshot.message)
+            return (*([] for _ in _CARDS), f"This run cannot be read. {snapshot.message}", True)
         drawn = tables_of(snapshot.trace)
-        return (*(tables([drawn[name]]) for name in _CARDS), told(snapshot.trace))
+        return (*(tables([drawn[name]]) for name in _CARDS), told(snapshot.trace), False)
 
 
 def tables_of(trace: Trace) -> dict[str, Table]:

@@ -15,6 +15,7 @@ from ..probes.dips import Dip
 from ..probes.precursors import preceding
 from ..probes.spikes import Spike
 from ..traces.reader import Trace
+from .flight import Detail, detail_of
 from .neighbours import AFTER, BEFORE, Neighbours, neighbours
 
 CURVE = "knn_accuracy"  # a dip is called after its curve: knn_accuracy@434
@@ -25,7 +26,8 @@ LONGEST = 240  # steps shown behind the onset, at most
 class Event:
     """`step` is the onset that all offsets count from; `spikes` are those of the episode, by onset, then depth.
 
-    `curves` holds `(offsets i64[m], values f64[m])` of every scalar that was asked for, where it was measured.
+    `curves` holds `(offsets i64[m], values f64[m])` of every scalar that was asked for, where it was measured; `flight`
+    the single parameters of the layers that spiked, where a flight recorder kept them.
     """
 
     key: str
@@ -35,6 +37,7 @@ class Event:
     spikes: tuple[Spike, ...] = ()
     dip: Dip | None = None
     curves: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = field(default_factory=dict)
+    flight: Detail | None = None
 
     @property
     def last_offset(self) -> int:
@@ -79,7 +82,9 @@ def event_of(
     after = AFTER if dip is None else min(LONGEST, max(AFTER, (dip.end or dip.nadir) + 24 - at))
     focus = neighbours(trace, layer, at, spikes=spikes, after=after)
     curves = {scalar: _around(trace, scalar, at, after) for scalar in scalars if scalar in trace.scalars}
-    return Event(f"{name}@{step}", kind, at, focus, episode, dip, curves)
+    first = min((spike.onset for spike in episode), default=None)
+    flight = detail_of(trace, at, (at - BEFORE, at + after), {layer, *(spike.layer for spike in episode)}, first)
+    return Event(f"{name}@{step}", kind, at, focus, episode, dip, curves, flight)
 
 
 def _episode(spikes: Sequence[Spike], step: int, gap: int) -> tuple[Spike, ...]:

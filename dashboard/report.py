@@ -54,7 +54,13 @@ def write_report(trace: Trace, path: str | Path) -> Path:
 def _document(trace: Trace, view: View) -> str:
     drawn = {name: panel.draw(view) for name, panel in panels_in("main", "side").items()}
     close_ups = {key_of(spike): _close_up(trace, view, spike) for spike in _worth(view)}
-    drawn |= next(iter(close_ups.values()), _close_up(trace, view, None))
+    first = next(iter(close_ups.values()), _close_up(trace, view, None))
+    drawn |= first
+    near = {
+        name: panel
+        for name, panel in panels_in("event").items()
+        if not all(parts[name].absent for parts in close_ups.values() or [first])
+    }
     evidence = _evidence(trace, view)
     if evidence is not None:
         drawn |= {name: panel.draw(evidence) for name, panel in panels_in("precursors").items()}
@@ -65,7 +71,10 @@ def _document(trace: Trace, view: View) -> str:
         "extent": extent(view),
         "shared": list(panels_in("main")),
         "figures": {name: part.figure for name, part in drawn.items() if part.figure and not part.absent},
-        "closeUps": {key: {name: _sent(part) for name, part in parts.items()} for key, parts in close_ups.items()},
+        "closeUps": {
+            key: {name: _sent(part) for name, part in parts.items() if name in near or name not in panels_in("event")}
+            for key, parts in close_ups.items()
+        },
     }
 
     def cards(*places: str) -> str:
@@ -78,8 +87,8 @@ def _document(trace: Trace, view: View) -> str:
         "detail": escape(_detail(trace, view)),
         "main": cards("main"),
         "side": _chooser(view) + cards("side"),
-        "event": "".join(_card(name, drawn[name]) for name, panel in panels_in("event").items() if panel.HEIGHT),
-        "onsets": "".join(_card(name, drawn[name]) for name, panel in panels_in("event").items() if not panel.HEIGHT),
+        "event": "".join(_card(name, drawn[name]) for name, panel in near.items() if panel.HEIGHT),
+        "onsets": "".join(_card(name, drawn[name]) for name, panel in near.items() if not panel.HEIGHT),
         "verdict": escape(verdict(evidence) if evidence else "Not testable: no steps beyond the warm-up."),
         "precursors": cards(*(["precursors"] if evidence else []), "signals"),
         "about": _about(trace),
@@ -93,7 +102,8 @@ def _document(trace: Trace, view: View) -> str:
 
 def _sent(part: Drawn) -> dict[str, Any]:
     """What changes in a card when another event is chosen."""
-    return {"figure": part.figure, "words": part.words, "tables": "".join(map(_table, part.tables))}
+    tables = "".join(map(_table, part.tables))
+    return {"figure": part.figure, "words": part.words, "tables": tables, "absent": part.absent}
 
 
 def _worth(view: View) -> list[Spike]:
@@ -142,7 +152,8 @@ def _card(name: str, drawn: Drawn) -> str:
     spoken = "fs-unseen" if panel.PLACE == "main" else "fs-words"
     parts.append(f"<p id='words-{name}' class='{spoken}'>{escape(drawn.words)}</p>")
     parts.append(f"<div id='tables-{name}'>{''.join(map(_table, drawn.tables))}</div>")
-    return f"<section class='fs-card' id='card-{name}' aria-label='{title}'>{''.join(parts)}</section>"
+    away = " hidden" if drawn.absent else ""  # until another event is chosen
+    return f"<section class='fs-card' id='card-{name}' aria-label='{title}'{away}>{''.join(parts)}</section>"
 
 
 def _chooser(view: View) -> str:

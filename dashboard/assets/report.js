@@ -39,7 +39,9 @@
       if (part.figure) data.figures[name] = { ...part.figure, data: part.figure.data.map(window.foreshock.decoded) };
       document.getElementById("words-" + name).textContent = part.words;
       document.getElementById("tables-" + name).innerHTML = part.tables;  // written by us, every cell escaped
-      if (part.figure) draw(name);
+      const card = document.getElementById("card-" + name);
+      if (card) card.hidden = part.absent;
+      if (part.figure && !part.absent) draw(name);
     }
     if (chooser && data.closeUps[key]) chooser.value = key;
   }

@@ -122,7 +122,7 @@ def test_of_very_many_layers_those_that_rose_have_a_row(tmp_path: Path) -> None:
     (table,) = panel("event_onsets").draw(near).tables
     assert len(table.rows) == 40
     assert {row[0] for row in table.rows} <= {f"blocks.{i:02d}" for i in range(60)} | {"patch_embed"}
-    assert table.note == "Of 80 layers the 40 that rose, the earliest at most."
+    assert table.note == "The 40 that rose first, of 80 layers."
 
 
 @given(

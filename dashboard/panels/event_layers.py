@@ -48,6 +48,8 @@ def draw(view: View) -> Drawn:
         "ticks": "",
     }
     drawn = event_layout(view.event, axis, view.run)
+    if not few:
+        drawn["plot_bgcolor"] = "$frozen"  # shows where nothing was measured
     return Drawn({"data": data, "layout": drawn}, words=about_focus(focus, view.event.spikes))
 
 

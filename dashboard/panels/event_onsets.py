@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...probes.spikes import Spike
+from ..names import brief
 from ..neighbours import Neighbours
 from ..view import Drawn, Table, View
 from ..words import about_slope, times, unclear_spikes
@@ -18,7 +19,7 @@ ORDER = 140
 PLACE = "event"
 HEIGHT = 0
 
-ROWS = 40
+ROWS, NAME = 40, 28  # of the table; characters of a layer's name
 
 
 def draw(view: View) -> Drawn:
@@ -31,18 +32,19 @@ def draw(view: View) -> Drawn:
     flagged = min((spike.onset - focus.step for spike in unclear.values()), default=0)
     first = float(focus.onset[focus.order[0]]) if focus.order else float(flagged)
     rows, shown = [], _shown(focus, unclear)
+    names = brief(focus.layers, NAME)
     for i, layer in ((i, focus.layers[i]) for i in shown):
         if focus.rose[i]:
             at = f"{focus.step + int(focus.onset[i]):,}"
-            rows.append((layer, at, f"{focus.onset[i] - first:+.0f}", times(float(focus.height[i]))))
+            rows.append((names[i], at, f"{focus.onset[i] - first:+.0f}", times(float(focus.height[i]))))
         elif layer in unclear:
             spike = unclear[layer]
             after = f"{spike.onset - focus.step - first:+.0f}"
-            rows.append((layer, f"{spike.onset:,}", after, f"{times(spike.ratio)}, not clear"))
+            rows.append((names[i], f"{spike.onset:,}", after, f"{times(spike.ratio)}, not clear"))
         else:
-            rows.append((layer, "–", "–", "no clear rise"))
+            rows.append((names[i], "–", "–", "no clear rise"))
     rest = len(focus.layers) - len(rows)
-    note = f"Of {len(focus.layers)} layers the {len(rows)} that rose, the earliest at most." if rest else ""
+    note = f"The {len(rows)} that rose first, of {len(focus.layers)} layers." if rest else ""
     table = Table("Onsets", ("Layer", "Onset", "After the first", "Peak"), tuple(rows), note=note)
     return Drawn(tables=(table,), words=about_slope(focus))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..names import brief
 from ..view import Drawn, Episode, Table, View, key_of
 from ..words import times
 
@@ -14,7 +15,7 @@ ORDER = 60
 PLACE = "side"
 HEIGHT = 0
 
-ROWS = 60
+ROWS, NAME = 60, 20  # of a table; characters of a layer's name
 
 _KINDS = {"spike": "", "level_shift": "level shift", "nonfinite": "non-finite"}
 _DIPS = {"dip": "", "unrecovered": "unrecovered", "partial_restart": "partial restart"}
@@ -42,9 +43,10 @@ def _spikes(view: View) -> Table:
 def _spike_row(view: View, episode: Episode) -> tuple[str, ...]:
     top, first = episode.strongest, episode.first
     lags = [pair.lag for pair in view.pairs if pair.spike in episode.spikes]
-    peak = times(top.ratio) if top.layer == first.layer else f"{times(top.ratio)} in {top.layer}"
+    names = dict(zip(view.layers, brief(view.layers, NAME), strict=True))
+    peak = times(top.ratio) if top.layer == first.layer else f"{times(top.ratio)} in {names[top.layer]}"
     marks = ", ".join(filter(None, (_KINDS.get(first.kind, first.kind), "warm-up" if first.warmup else "")))
-    layer = f"{first.layer} ({marks})" if marks else first.layer
+    layer = f"{names[first.layer]} ({marks})" if marks else names[first.layer]
     return (
         f"{first.onset:,}",
         layer,
@@ -56,12 +58,12 @@ def _spike_row(view: View, episode: Episode) -> tuple[str, ...]:
 
 def _dips(view: View) -> Table:
     newest = list(view.dips)[: -ROWS - 1 : -1]
-    rows = []
+    rows, names = [], dict(zip(view.layers, brief(view.layers, NAME), strict=True))
     for dip in newest:
         lags = [(pair.lag, pair.spike.layer) for pair in view.pairs if pair.dip == dip]
         kind = _DIPS.get(dip.kind, dip.kind)
         recovered = f"{dip.end:,}" if dip.end is not None else (kind or "not yet")
-        before = f"{max(lags)[1]}, {max(lags)[0]}" if lags else "–"
+        before = f"{names[max(lags)[1]]}, {max(lags)[0]}" if lags else "–"
         rows.append(
             (f"{dip.onset_after:,}–{dip.onset_by:,}", f"{100 * dip.depth:.1f}", f"{dip.nadir:,}", recovered, before)
         )

@@ -32,16 +32,25 @@ def draw(signals: Signals) -> Drawn:
     shown = board.signals[:SHOWN]
     layout = evidence_layout("dips warned of", {})
     layout["xaxis"] |= {"range": [-0.02, 1.04], "tickformat": ".0%"}
-    names = brief([_plain(signal) for signal in shown], ROOM)
+    names = _names(board, shown)
     ticks = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.5, -0.5]}
     layout["yaxis"] = {**ticks, "showgrid": False, "ticks": ""}
     layout["margin"] |= {"l": 150}
     return Drawn({"data": [_chance(shown), _warned(shown)], "layout": layout}, (_table(board),), _words(board))
 
 
-def _plain(signal: Signal) -> str:
-    """A signal's name where room is short: the gradient norm is the usual series, and a layer's own name will do."""
-    return signal.layer if signal.layer is not None and signal.series == "grad_norm" else signal.name
+def _names(board: Leaderboard, shown: tuple[Signal, ...]) -> list[str]:
+    """Names where room is short: the gradient norm is the usual series, and a layer's own name will do."""
+    layers = list(dict.fromkeys(signal.layer for signal in board.signals if signal.layer is not None))
+    short = dict(zip(layers, brief(layers, ROOM), strict=True))
+
+    def one(signal: Signal) -> str:
+        if signal.layer is None:
+            return brief([signal.name], ROOM)[0]
+        usual = signal.series == "grad_norm"
+        return short[signal.layer] if usual else brief([f"{signal.series}/{short[signal.layer]}"], ROOM)[0]
+
+    return [one(signal) for signal in shown]
 
 
 def _chance(shown: tuple[Signal, ...]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def draw(signals: Signals) -> Drawn:
     shown = depth[:: -(-len(depth) // TICKS)]
     ticks = {"tickvals": shown, "ticktext": [names[i] for i in shown], "tickangle": -45}
     layout["xaxis"] |= {**ticks, "showgrid": False, "title": {"text": "layer, first to last", "standoff": 6}}
-    layout["margin"] |= {"b": 104}
+    layout["margin"] |= {"b": 46 + 5 * max(map(len, names), default=0)}
     data = [_events(later[:EVENTS], depth), _median(middle, depth, order.layers)]
     return Drawn({"data": data, "layout": layout}, (_table(order, middle),), _words(order))
 

@@ -17,8 +17,8 @@ RING = 256  # rows in memory
 BEFORE = AFTER = 128  # steps around a spike
 LONGEST_SPIKE = 256  # steps of a spike that are kept; of a longer one the rest is cut
 LONGEST_WINDOW = 1024  # rows: where spikes follow each other for longer, the next window begins
-MOST_SPIKES = 8  # of a window that are named
-MAX_WINDOWS, MAX_BYTES = 64, 64 << 20  # of a run; the window of a crash is kept beyond them
+MOST_SPIKES = 4  # of a window that are named
+MAX_WINDOWS, MAX_BYTES = 256, 64 << 20  # of a run; the window of a crash is kept beyond them
 
 
 class FlightRecorder:
@@ -27,7 +27,8 @@ class FlightRecorder:
     `feed` is called with at most 64 rows at a time and with the spikes that are known by then, those under way too: the
     rows from 128 steps before a spike to 128 after it are handed on as they come, so that a process that is killed has
     lost no more of a window than of the trace. Spikes whose windows touch share one; a spike of more than 256 steps is
-    cut. `close` adds what is left of the last 256 steps if the run failed, or a spike is not over.
+    cut. Rises in the warm-up are common and say little: they make no window, unless they are not finite. `close` adds
+    what is left of the last 256 steps if the run failed, or a spike is not over.
 
     All of it happens on the host, in the thread of `Alerts`, in 256 rows of 4 bytes a parameter.
 
@@ -70,7 +71,7 @@ class FlightRecorder:
         """Write what the end of a run calls for, and say how much was dropped."""
         self._know(still_open)
         cause = "error" if status == "failed" else "spike"
-        if (cause == "error" or still_open) and len(self._steps):
+        if (cause == "error" or any(map(_counts, still_open))) and len(self._steps):
             rest = np.zeros(len(self._steps), bool)
             rest[-RING:] = True
             self._write(rest, cause)
@@ -82,7 +83,7 @@ class FlightRecorder:
 
     def _know(self, spikes: Sequence[Spike]) -> None:
         """Remember spikes, what is newer of one in the place of the older, and forget those that are long past."""
-        self._spikes |= {(spike.layer, spike.start): spike for spike in spikes}
+        self._spikes |= {(spike.layer, spike.start): spike for spike in spikes if _counts(spike)}
         if len(self._steps):
             past = min([int(self._steps[0]) - AFTER, *self._window[:1]])
             self._spikes = {key: spike for key, spike in self._spikes.items() if spike.end >= past}
@@ -127,6 +128,10 @@ class FlightRecorder:
         named = [FlightSpike(s.layer, s.start, s.onset, s.peak, s.end, s.ratio, s.kind) for s in spikes[:MOST_SPIKES]]
         cut = any(spike.end - spike.start >= LONGEST_SPIKE for spike in spikes)
         return {"cause": cause, "spikes": named, "spike_count": len(spikes), "cut": cut}
+
+
+def _counts(spike: Spike) -> bool:
+    return not spike.warmup or spike.kind == "nonfinite"
 
 
 _LIMIT = f"a run keeps at most {MAX_WINDOWS} windows and {MAX_BYTES >> 20} MiB"

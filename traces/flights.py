@@ -47,7 +47,7 @@ class Flight:
         first_step: the first step of the window.
         last_step: the last one, so far.
         cause: "spike"; or "error", where the run ended by one.
-        spikes: those in the window, at most eight, highest ratio first.
+        spikes: those in the window, the four with the highest ratio, that first.
         spike_count: how many there were.
         cut: whether more belongs to it than is there: a spike was longer than what is kept, or the trace was full.
         parameters: the P parameters' names, the order of the first axis.

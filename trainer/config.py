@@ -46,8 +46,8 @@ class ProbeConfig:
     measures."""
 
     flight_recorder: bool = False
-    """Keep every parameter's gradient norm around each spike (128 steps before to 128 after), and of the last 256 steps
-    of a run that fails."""
+    """Keep every parameter's gradient norm around each spike after the warm-up (128 steps before to 128 after), and of
+    the last 256 steps of a run that fails."""
 
     knn_every: int = 1
     """Steps from one kNN accuracy to the next; 0 switches the monitor off."""

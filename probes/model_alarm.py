@@ -104,7 +104,7 @@ def layers_needed(
     steps: int,
     within: int = 16,
     false_alarms: float = 1.0,
-    unseen: float = 0.0,
+    unseen: float = 0.25,
 ) -> int:
     """The smallest number of layers that noise brings together at most `false_alarms` times in 10,000 steps.
 
@@ -113,7 +113,7 @@ def layers_needed(
         layers: how many layers were looked at.
         steps: and over how many steps.
         within, false_alarms: see `model_events`.
-        unseen: layers of one window more, which was not seen: what a short past may not have shown yet.
+        unseen: share of the layers in one window of noise more, which was not seen: what the next run may bring.
 
     Returns:
         At least 2 (1 for a single layer); `layers` + 1 if noise reaches all layers more often than that.
@@ -121,13 +121,13 @@ def layers_needed(
     >>> from .spikes import find_spikes
     >>> spikes = find_spikes(np.exp(np.random.default_rng(0).normal(0, 0.3, (20, 3000))), z=3.5)
     >>> len(spikes), layers_needed(spikes, layers=20, steps=3000)
-    (15, 3)
+    (15, 6)
     """
     noise = sorted(noise, key=lambda spike: spike.start)
     allowed = false_alarms * steps / 10_000
     least = min(2, layers)
     counts = _layers_by_window(noise, steps, within)
-    counts = np.append(counts, unseen) if unseen else counts
+    counts = np.append(counts, unseen * layers) if unseen else counts
     for needed in range(least, layers + 1):
         # Windows that slide hold about twice as many different sets of steps as those that stand side by side.
         expected = 2 * steps / within * _tail(counts, needed, layers)

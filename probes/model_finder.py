@@ -22,7 +22,7 @@ LOOK_EVERY = 64
 """Steps from one calibration to the next, at least; later on it is a twentieth of the steps so far."""
 
 UNSEEN = 1 / 3
-"""Share of the layers in a window of noise that is reckoned with besides those seen; what it weighs wanes with time."""
+"""More than `layers_needed` reckons with, for the past is short at first; what it weighs wanes with time."""
 
 MEMORY = 100_000
 """Steps whose falls are remembered."""
@@ -51,7 +51,7 @@ class ModelEventFinder:
     >>> for step in range(3000):
     ...     for event in finder.update(step, x[:, step]):
     ...         print(step, event.alarm, len(event.layers), finder.needed)
-    2000 2000 4 2
+    2000 2000 4 4
     """
 
     def __init__(
@@ -167,5 +167,5 @@ class ModelEventFinder:
         self._noise = [spike for spike in self._noise if spike.start >= max(self.warmup_steps, now - MEMORY)]
         noise = above_the_threshold(self._noise, self._rises)
         steps, size = max(1, min(self._counted, MEMORY)), len(self.layers)
-        rule = {"false_alarms": self.false_alarms, "unseen": UNSEEN * size}
+        rule = {"false_alarms": self.false_alarms, "unseen": UNSEEN}
         self.needed = layers_needed(noise, layers=size, steps=steps, within=self.within, **rule)

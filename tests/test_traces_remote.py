@@ -1,5 +1,6 @@
 """A trace on an object store is written, followed, listed and continued like one on the disk."""
 
+import http.server
 import json
 import logging
 import multiprocessing
@@ -45,9 +46,27 @@ def s3_server():
     running.stop()
 
 
-@pytest.fixture(params=["memory", "s3"])
+@pytest.fixture(scope="module")
+def gs_server():
+    """A Google Cloud Storage server on this machine's loopback; its bucket is `runs`."""
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http.server.HTTPServer, "request_queue_size", 128)  # its own 5: the sixth call waits a second
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # read when it is imported: no gRPC, which it lacks
+        pytest.importorskip("gcsfs")
+        server = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket="runs")
+        server.start()
+        host, port = server._api._httpd.socket.getsockname()
+        yield f"http://{host}:{port}"
+        server.stop()
+
+
+@pytest.fixture(params=["memory", "s3", "gs"])
 def root(request, monkeypatch):
     """A URL of its own for each test."""
+    if request.param == "gs":
+        options = {"endpoint_url": request.getfixturevalue("gs_server"), "token": "anon"}
+        monkeypatch.setitem(fsspec.config.conf, "gs", options)
     if request.param == "s3":
         monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_server"))
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

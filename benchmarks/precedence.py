@@ -101,8 +101,13 @@ def precursor_rows(worlds: int) -> Iterator[str]:
         )
 
 
-def rising(rng: np.random.Generator, sd: float, ramp: int, lag: float, first: float, last: float) -> np.ndarray:
-    """Norms f[12, T], 20 events: all layers rise in `ramp` steps, by `first` to `last` times, the last `lag` later."""
+def rising(
+    rng: np.random.Generator, sd: float, ramp: int, lag: float, first: float, last: float, fall: float = 12
+) -> np.ndarray:
+    """Norms f[12, T], 20 events: all layers rise in `ramp` steps, by `first` to `last` times, the last `lag` later.
+
+    They fall by 1/e in `fall` steps (the first layer) to 12 (the last).
+    """
     layers, events, gap, memory = 12, 20, 300, 0.55
     noise = rng.standard_t(5, (layers, gap * events + 200)) * math.sqrt(3 / 5)
     for t in range(1, noise.shape[1]):
@@ -110,20 +115,22 @@ def rising(rng: np.random.Generator, sd: float, ramp: int, lag: float, first: fl
     depth, log_norm = np.arange(layers)[:, None] / (layers - 1), sd * noise
     for at in 200 + gap * np.arange(events):
         since = np.clip(np.arange(noise.shape[1]) - at - lag * depth, 0, None)
-        shape = np.where(since < ramp, since / ramp, np.exp(-(since - ramp) / 12)) * (since < gap)
+        down = np.exp(-(since - ramp) / (fall + (12 - fall) * depth))
+        shape = np.where(since < ramp, since / ramp, down) * (since < gap)
         log_norm = log_norm + np.log(first + (last - first) * depth) * shape
     return np.exp(log_norm)
 
 
 def onset_rows(worlds: int) -> Iterator[str]:
-    cases = [(sd, ramp, 0.0, 12.0, 4.0) for sd, ramp in ((0.05, 17), (0.11, 17), (0.2, 17), (0.11, 3), (0.2, 3))]
-    cases += [(sd, 17, 6.0, *heights) for sd in (0.11, 0.2) for heights in ((12.0, 4.0), (4.0, 12.0))]
-    for sd, ramp, lag, first, last in cases:
+    cases = [(sd, ramp, 0.0, 12.0, 4.0, 12) for sd, ramp in ((0.05, 17), (0.11, 17), (0.2, 17), (0.11, 3), (0.2, 3))]
+    cases += [(sd, 17, 0.0, 12.0, 4.0, 3) for sd in (0.11, 0.2)]
+    cases += [(sd, 17, 6.0, *heights, 12) for sd in (0.11, 0.2) for heights in ((12.0, 4.0), (4.0, 12.0))]
+    for sd, ramp, lag, first, last, fall in cases:
         count = worlds if not lag else max(1, worlds // 2)
         orders, crossed = [], []
         for w in range(count):
             rng = np.random.default_rng(FIRST_SEED + w)
-            norms = rising(rng, sd, ramp, lag, first, last)
+            norms = rising(rng, sd, ramp, lag, first, last, fall)
             at = 200 + 300 * np.arange(20)
             orders.append(onset_order(norms, at + rng.integers(0, 4, 20), surrogates=SURROGATES, seed=w))
             over = [(norms[:, t - 20 : t + 60] > 2).argmax(axis=1) for t in at]
@@ -132,7 +139,7 @@ def onset_rows(worlds: int) -> Iterator[str]:
         within = np.mean(np.abs(found - lag) <= 1)
         covered = np.mean([order.low * 11 <= lag <= order.high * 11 for order in orders])
         yield (
-            f"rises {first:g}x to {last:g}x in {ramp:>2} steps, noise {sd:.2f}, lag {lag:g}  {count:>4} worlds  "
+            f"rises {first:g}x to {last:g}x in {ramp:>2} steps, falls in {fall} to 12, noise {sd:.2f}, lag {lag:g}  {count:>4} worlds  "
             f"found {found.mean():+.2f} (sd {found.std():.2f}, within 1: {within:.2f}, covered {covered:.2f})  "
             f"positive {share([o.p for o in orders]):.3f}, reverse {share([o.p_reverse for o in orders]):.3f}  "
             f"(fixed threshold of 2x: {np.mean(crossed):+.1f})"

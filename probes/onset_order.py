@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from .all_at_once import simulate
 from .lead_time import bootstrap_median
 from .onset_report import OnsetOrder
 from .rank_tests import Trend, trend
-from .rises import events_of, rises
+from .rises import Rise, events_of, rises
 from .series import Rows, is_trace, read_rows
 from .spikes import Spike, find_spikes
 
@@ -47,7 +48,8 @@ def onset_order(
     """Find in which order the layers rise, free of the amplitude trap.
 
     A layer's onset in an event is where it reaches half of its own log peak; slopes and ranks over depth are compared
-    with those of simulated data that have the run's own heights and noise, but in which all layers rise at once.
+    with those of simulated data that have the run's own heights and noise, but in which all layers rise at once: once
+    all of one shape, once each falling in its own way, and the larger p counts.
 
     Args:
         source: a trace; or values > 0, f[L, T], layers in the order of the forward pass.
@@ -86,7 +88,7 @@ def onset_order(
     rng = np.random.default_rng(seed)
     onsets = np.array([event.onsets for event in found]).reshape(len(found), len(rows.names))
     rose = np.flatnonzero(np.isfinite(onsets).any(axis=0))
-    seen = trend(onsets, simulate(found, surrogates, rng), rng) if found else None
+    seen = _against_chance(found, onsets, surrogates, rng) if found else None
     return _report(onsets[:, rose], tuple(rows.names[k] for k in rose), seen, len(joined), surrogates, alpha, seed)
 
 
@@ -99,6 +101,16 @@ def _check(within: int, surrogates: int, alpha: float) -> None:
         raise ValueError(
             f"surrogates={surrogates} can't reach p = {alpha}; give at least {1 / alpha - 1:.0f}, best 999"
         )
+
+
+def _against_chance(found: Sequence[Rise], onsets: np.ndarray, count: int, rng: np.random.Generator) -> Trend:
+    """The trend and its bias under one shape of all layers, with the larger p-values of the two nulls."""
+    nulls = [trend(onsets, simulate(found, count, rng, own_falls=own), rng) for own in (False, True)]
+    larger = {
+        name: tuple(max(ends) for ends in zip(*(getattr(null, name) for null in nulls), strict=True))
+        for name in ("p_layers", "p_events")
+    }
+    return replace(nulls[0], **larger)
 
 
 def _spikes(source: Trace | ArrayLike, rows: Rows, series: str) -> list[Spike]:

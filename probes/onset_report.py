@@ -25,7 +25,7 @@ class OnsetOrder:
             None if not testable.
         p_reverse: the same for "later layers rise earlier".
         p_layers: Page's L (1963) against data simulated with the run's own heights and noise in which all layers rise
-            at once.
+            at once; the larger of two, all layers of one shape or each falling in its own way.
         p_events: the events' rank correlations, less those of the simulated data, against their signs flipped event by
             event: holds also where the noise at a spike is not like the noise before it.
         alpha: the level that `verdict` uses.

@@ -139,7 +139,8 @@ def onset_rows(worlds: int) -> Iterator[str]:
         within = np.mean(np.abs(found - lag) <= 1)
         covered = np.mean([order.low * 11 <= lag <= order.high * 11 for order in orders])
         yield (
-            f"rises {first:g}x to {last:g}x in {ramp:>2} steps, falls in {fall} to 12, noise {sd:.2f}, lag {lag:g}  {count:>4} worlds  "
+            f"rises {first:g}x to {last:g}x in {ramp:>2} steps, falls in {fall} to 12, noise {sd:.2f}, "
+            f"lag {lag:g}  {count:>4} worlds  "
             f"found {found.mean():+.2f} (sd {found.std():.2f}, within 1: {within:.2f}, covered {covered:.2f})  "
             f"positive {share([o.p for o in orders]):.3f}, reverse {share([o.p_reverse for o in orders]):.3f}  "
             f"(fixed threshold of 2x: {np.mean(crossed):+.1f})"

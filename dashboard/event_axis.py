@@ -16,7 +16,7 @@ from .view import Drawn, View
 def no_event(view: View) -> Drawn:
     """Why there is nothing to see."""
     text = "Pick a spike or a dip." if view.spikes or view.dips else "This run has no spikes and no dips so far."
-    return Drawn(empty(view, text), words=text)
+    return Drawn(empty(view, text), words=text, absent=True)
 
 
 def event_layout(event: Event, y: dict[str, Any], run: str, **extra: Any) -> dict[str, Any]:

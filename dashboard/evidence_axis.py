@@ -26,13 +26,13 @@ def evidence_layout(x: str, y: dict[str, Any], **extra: Any) -> dict[str, Any]:
     }
 
 
-def blank(text: str) -> Drawn:
-    """A figure that says why there is nothing to see."""
+def blank(text: str, *, absent: bool = False) -> Drawn:
+    """A figure that says why there is nothing to see; or that is left out, where the view's own words say so."""
     hidden = {"visible": False, "fixedrange": True}
     note = {"text": text, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
     note["font"] = {"size": 14, "color": "$muted"}
     layout = {"xaxis": hidden, "yaxis": hidden, "annotations": [note], "margin": dict(MARGIN)}
-    return Drawn({"data": [], "layout": layout})
+    return Drawn({"data": [], "layout": layout}, absent=absent)
 
 
 def chance_band(found: Response, name: str, scale: float = 1.0) -> list[dict[str, Any]]:

@@ -89,7 +89,7 @@ def dip_shapes(view: View) -> list[dict[str, Any]]:
             "x1": dip.end if dip.end is not None else view.last_step,
             "y0": 0,
             "y1": 1,
-            "line": {"width": 1, "color": faint("$dip", 0.4)},  # a dip of a step or two is seen too
+            "line": {"width": 1, "color": faint("$dip", 0.28)},  # a dip of a step or two is seen too
             "fillcolor": faint("$dip", 0.13),
         }
         for dip in view.dips

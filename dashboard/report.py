@@ -77,20 +77,19 @@ def _document(trace: Trace, view: View) -> str:
         },
     }
 
-    def cards(*places: str) -> str:
-        return "".join(_card(name, drawn[name]) for name in panels_in(*places) if not drawn[name].absent)
+    def cards(*places: str) -> list[str]:
+        return [_card(name, drawn[name]) for name in panels_in(*places) if not drawn[name].absent]
 
     parts = {
         "title": escape(f"{view.run} – foreshock"),
         "css": (_ASSETS / "foreshock.css").read_text(encoding="utf-8"),
         "headline": escape(headline(view)),
         "detail": escape(_detail(trace, view)),
-        "main": cards("main"),
-        "side": _chooser(view) + cards("side"),
-        "event": "".join(_card(name, drawn[name]) for name, panel in near.items() if panel.HEIGHT),
-        "onsets": "".join(_card(name, drawn[name]) for name, panel in near.items() if not panel.HEIGHT),
+        "main": "".join(cards("main")),
+        "side": _chooser(view) + "".join(cards("side")),
+        "event": _event([(_card(name, drawn[name]), panel.HEIGHT) for name, panel in near.items()]),
         "verdict": escape(verdict(evidence) if evidence else "Not testable: no steps beyond the warm-up."),
-        "precursors": cards(*(["precursors"] if evidence else []), "signals"),
+        "precursors": _pair(cards(*(["precursors"] if evidence else []), "signals")),
         "about": _about(trace),
         "data": _script_safe(json.dumps(data, allow_nan=False, separators=(",", ":"))),
         "plotly": get_plotlyjs(),
@@ -98,6 +97,23 @@ def _document(trace: Trace, view: View) -> str:
         "run": escape(view.run),
     }
     return _PAGE.format(**parts)
+
+
+def _event(cards: Sequence[tuple[str, int]]) -> str:
+    """The part about one event, charts beside tables; nothing for a run without events."""
+    if not cards:
+        return ""
+    columns = ["".join(card for card, height in cards if bool(height) is chart) for chart in (True, False)]
+    inside = "".join(f"<div class='fs-column'>{column}</div>" for column in columns)
+    return f"<h2 class='fs-headline fs-part'>The event close up</h2><div class='fs-grid'>{inside}</div>"
+
+
+def _pair(cards: Sequence[str]) -> str:
+    """Cards in two columns, each packed on its own."""
+    ordered = [card.replace("<section ", f"<section style='order:{i}' ", 1) for i, card in enumerate(cards)]
+    columns = ["".join(ordered[side::2]) for side in (0, 1)]
+    inside = "".join(f"<div class='fs-column'>{column}</div>" for column in columns)
+    return f"<div class='fs-grid fs-halves fs-pair'>{inside}</div>"
 
 
 def _sent(part: Drawn) -> dict[str, Any]:
@@ -124,7 +140,7 @@ def _close_up(trace: Trace, view: View, spike: Spike | None) -> dict[str, Drawn]
     drawn = {name: panel.draw(near) for name, panel in panels_in("event").items()}
     part = panels()["neighbourhood"].draw(near)
     words = part.words if near.event is None else about_event(near.event)
-    return {**drawn, "neighbourhood": Drawn(part.figure, part.tables, words)}
+    return {**drawn, "neighbourhood": Drawn(part.figure, part.tables, words, part.absent)}
 
 
 def _evidence(trace: Trace, view: View) -> Evidence | None:
@@ -220,10 +236,9 @@ document.documentElement.dataset.mantineColorScheme = dark.matches ? "dark" : "l
 <main id="content"><section class="fs-summary" aria-label="Summary"><h1 class="fs-headline">{headline}</h1>
 <p class="fs-detail">{detail}</p></section>
 <div class="fs-grid"><div class="fs-column fs-main">{main}</div><div class="fs-column">{side}</div></div>
-<h2 class="fs-headline fs-part">The event close up</h2>
-<div class="fs-grid"><div class="fs-column">{event}</div><div class="fs-column">{onsets}</div></div>
+{event}
 <h2 class="fs-headline fs-part">Do spikes precede dips? {verdict}</h2>
-<div class="fs-grid fs-halves">{precursors}</div>
+{precursors}
 <div class="fs-part">{about}</div></main>
 <script type="application/json" id="data">{data}</script>
 <script>{plotly}</script><script>{own}</script>

@@ -49,7 +49,8 @@ def test_the_best_signal_is_on_top_with_its_numbers(trace: Trace, found: Signals
     figure: Any = part.figure
     assert figure["data"][1]["x"][0] == best.warned.value
     assert figure["layout"]["yaxis"]["range"][1] < 0  # the first row is the highest
-    assert part.tables[0].rows[0][:2] == (best.name, f"{best.warned.hits}/{best.warned.trials}")
+    assert best.layer == "patch_embed"
+    assert part.tables[0].rows[0][:2] == (best.layer, f"{best.warned.hits}/{best.warned.trials}")
 
 
 def test_the_order_over_all_events_says_steps_interval_and_p(trace: Trace, found: Signals) -> None:

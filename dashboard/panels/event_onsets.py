@@ -26,7 +26,7 @@ def draw(view: View) -> Drawn:
     """A row a layer; those whose rise is not clear of their own noise say so, spikes among them with their numbers."""
     focus = view.focus
     if focus is None:
-        return Drawn(words="No event is chosen.")
+        return Drawn(words="No event is chosen.", absent=True)
     spikes = view.event.spikes if view.event else ()
     unclear = {spike.layer: spike for spike in unclear_spikes(focus, spikes)}
     flagged = min((spike.onset - focus.step for spike in unclear.values()), default=0)

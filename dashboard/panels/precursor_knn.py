@@ -20,7 +20,7 @@ def draw(evidence: Evidence) -> Drawn:
     """The event-triggered average of the accuracy."""
     found = evidence.knn
     if found is None or not finite(found.seen).any():
-        return blank("Without spikes of this layer and a kNN curve there is no mean curve.")
+        return blank("Without spikes of this layer and a kNN curve there is no mean curve.", absent=True)
     curve = {
         "type": "scatter",
         "mode": "lines+markers",

@@ -17,7 +17,7 @@ def draw(evidence: Evidence) -> Drawn:
     """The histogram with the band of the surrogates."""
     found = evidence.lags
     if found is None:
-        return blank("Without spikes of this layer and dips there are no lags.")
+        return blank("Without spikes of this layer and dips there are no lags.", absent=True)
     bars = {
         "type": "bar",
         "name": "spikes",

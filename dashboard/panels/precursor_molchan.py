@@ -17,7 +17,7 @@ def draw(evidence: Evidence) -> Drawn:
     """The curve, and the diagonal of a guess."""
     found = evidence.report.molchan.get(evidence.layer)
     if found is None:
-        return blank("Without spikes of this layer and dips there is no curve.")
+        return blank("Without spikes of this layer and dips there is no curve.", absent=True)
     line = {"type": "scatter", "mode": "lines"}
     guess = {**line, "name": "a guess", "x": [0, 1], "y": [1, 0], "hoverinfo": "skip"}
     guess["line"] = {"color": "$muted", "width": 1.4, "dash": "dash"}

@@ -24,7 +24,7 @@ def draw(evidence: Evidence) -> Drawn:
     """Both rates by lag with intervals, and the table behind them."""
     rows = evidence.rows
     if not rows or not rows[0].precursor.trials:
-        return blank("Without dips there are no rates.")
+        return blank("Without dips there are no rates.", absent=True)
     at = [float(i) for i in range(len(rows))]
     chance = {
         "type": "scatter",

@@ -14,7 +14,8 @@ from ..view import Drawn, Table
 TITLE = "Which signal warns of dips?"
 HELP = (
     "Share of the dips that each signal gives an alarm before, with its 95 % Wilson interval. Every signal has the "
-    "threshold at which it gives the same number of false alarms. Dashes: chance."
+    "threshold at which it gives the same number of false alarms. Dashes: chance. A layer alone: its "
+    "gradient norm."
 )
 ORDER = 260
 PLACE = "signals"
@@ -87,16 +88,17 @@ def _warned(shown: tuple[Signal, ...]) -> dict[str, Any]:
 
 
 def _table(board: Leaderboard) -> Table:
-    def row(signal: Signal) -> tuple[str, ...]:
+    def row(signal: Signal, name: str) -> tuple[str, ...]:
         chance = f"{signal.expected:.2f}" if signal.expected == signal.expected else "–"
         p = "–" if signal.p is None else f"{signal.p:.3f}"
         warned = f"{signal.warned.hits}/{signal.warned.trials}"
-        return (signal.name, warned, chance, in_words(signal.lead), f"{signal.threshold:.1f}", p)
+        return (name, warned, chance, in_words(signal.lead), f"{signal.threshold:.1f}", p)
 
     rest = len(board.signals) - SHOWN
     note = f"The best {SHOWN} of {len(board.signals)} signals." if rest > 0 else ""
     head = ("Signal", "Dips warned of", "By chance", "Lead, steps", "Threshold, σ", "p")
-    return Table("Signals", head, tuple(row(signal) for signal in board.signals[:SHOWN]), note=note)
+    shown = board.signals[:SHOWN]
+    return Table("Signals", head, tuple(map(row, shown, _names(board, shown))), note=note)
 
 
 def _words(board: Leaderboard) -> str:

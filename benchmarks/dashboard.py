@@ -33,7 +33,7 @@ SERVE = "import sys; from foreshock.dashboard.app import serve; serve(sys.argv[1
 PLANTED, BLOCK = 20, 16_384
 # Notes when the map is first there, by the page's own clock.
 WATCH = """
-(() => { const look = () => document.querySelector("#card-heatmap .heatmaplayer image") && window.foreshock.kept.extent
+(() => { const look = () => document.querySelector("#card-heatmap .imagelayer image") && !window.foreshock.charts.busy()
   ? requestAnimationFrame(() => { window.firstPaint = performance.now(); }) : requestAnimationFrame(look); look(); })();
 """
 ZOOM = """
@@ -43,12 +43,13 @@ window.foreshock.setZoom([low, high]);
 const wanted = [low, high].join();
 const plot = document.querySelector("#card-heatmap .js-plotly-plot");
 const finish = () => requestAnimationFrame(() => requestAnimationFrame(() => {
-  const sent = performance.getEntriesByType("resource").filter((e) => e.name.includes("_dash-update-component"));
+  const sent = performance.getEntriesByType("resource").filter((e) => /_dash-update-component|columns$/.test(e.name));
   done([performance.now() - from, sent.reduce((sum, e) => sum + e.transferSize, 0),
-        Math.max(...plot.data[0].z.map((row) => Math.max(...row.filter((v) => v === v))))]);
+        Math.max(...window.foreshock.map.highest(plot.data[0].fine || plot.data[0].map))]);
 }));
 const look = () => {
-  const there = kept.fine && kept.fine.of === wanted && Math.abs(plot.layout.xaxis.range[0] - low) < 1;
+  const there = kept.fine && kept.fine.of === wanted && Math.abs(plot.layout.xaxis.range[0] - low) < 1
+    && !window.foreshock.charts.busy();
   if (there || performance.now() - from > 20000) finish(); else requestAnimationFrame(look);
 };
 look();

@@ -17,10 +17,13 @@ from starlette.middleware.gzip import GZipMiddleware
 from ..traces.places import is_url, location_of
 from .follow import Runs
 from .guard import LEAST_TOKEN, Guard, Tidy, allowed_hosts, is_loopback
+from .live import finer
 from .page import page
 from .rows import register_rows
 from .views import views
 
+# Asked for before anything else, compiled beside the download: it is the largest script, and the charts wait for it.
+_PLOTLY = '<script async id="plotly" src="/_dash-component-suites/plotly/package_data/plotly.min.js"></script>'
 _MAKE_ONE = "python -c 'import secrets; print(secrets.token_urlsafe())'"
 _log = logging.getLogger("foreshock.dashboard")
 
@@ -33,6 +36,7 @@ def create_app(root: str | Path, *, host: str = "127.0.0.1", token: str = "") ->
     """
     runs = Runs(root)
     no_foreign_scripts: Any = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    no_foreign_scripts.router.add_route("/columns", finer(runs), methods=["POST"])  # before Dash takes every address
     untouched: Any = None  # the window's title while a callback runs
     app = Dash(
         __name__,
@@ -48,7 +52,7 @@ def create_app(root: str | Path, *, host: str = "127.0.0.1", token: str = "") ->
         add_log_handler=False,
         meta_tags=[{"name": "color-scheme", "content": "light dark"}],
     )
-    app.index_string = app.index_string.replace("<html>", '<html lang="en">')
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">').replace("{%css%}", _PLOTLY + "{%css%}")
     app.enable_dev_tools(debug=False)
     app.layout = lambda: page(runs.names(), str(root))
     _scripts(app)
@@ -96,7 +100,7 @@ def _failed(error: Exception) -> None:
 def _scripts(app: Dash) -> None:
     """The callbacks that run in the browser (assets/foreshock.js)."""
     js = partial(ClientsideFunction, "foreshock")
-    charts, each_view = {"type": "panel", "name": ALL}, {"type": "view", "name": ALL}
+    each_view = {"type": "view", "name": ALL}
     on, later = app.clientside_callback, partial(app.clientside_callback, prevent_initial_call=True)
 
     def value(*names: str) -> list[Input]:
@@ -107,8 +111,7 @@ def _scripts(app: Dash) -> None:
 
     on(
         js("compose"),
-        Output(charts, "figure"),
-        *data("push", "focus", "evidence", "signals", "comparison", "zoom", "scheme"),
+        *data("push", "focus", "evidence", "signals", "comparison", "scheme"),
         State("schemes", "data"),
     )
     places = [Output("run", "value"), Output("event", "data"), Output("view", "data"), Output("layers", "value")]
@@ -116,7 +119,7 @@ def _scripts(app: Dash) -> None:
     on(js("arrive"), *places, Input("url", "search"), *data("run"))
     on(js("choose"), Output("want", "data"), *value("run", "layers", "scale"), *data("view"))
     versus = ("compared", "by", "axis")
-    told = data("event", "view", "zoom", "push")
+    told = data("event", "view", "push")
     on(js("address"), Output("wanted-focus", "data"), *value("run", "layers", "scale", *versus), *told)
     on(js("show"), Output(each_view, "hidden"), *data("view"))
     on(js("tick"), Output("link", "children"), Input("clock", "n_intervals"))
@@ -133,5 +136,3 @@ def _scripts(app: Dash) -> None:
         *value("runs-search"),
         State("runs-grid", "dashGridOptions"),
     )
-    later(js("zoomed"), Output("zoom", "data"), Input(charts, "relayoutData"))
-    later(js("clicked"), Output("event", "data", allow_duplicate=True), Input(charts, "clickData"))

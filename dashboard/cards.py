@@ -7,21 +7,11 @@ __all__ = ["card", "data", "hidden", "labelled", "pair", "panel_card", "tables",
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dash import dcc, html, set_props
+from dash import html, set_props
 
 from .panels import Panel
 from .rows import rows_kind
 from .view import Drawn, Table
-
-_CONFIG: Any = {
-    "displaylogo": False,
-    "responsive": True,
-    "doubleClick": "autosize",
-    "displayModeBar": "hover",
-    "showTips": False,
-    "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],  # none that uploads
-}
-_BLANK: Any = {"data": [], "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}}}
 
 
 def labelled(label: str) -> dict[str, Any]:
@@ -55,7 +45,7 @@ def panel_card(name: str, panel: Panel) -> html.Section:
     inside: list[Any] = []
     if panel.HEIGHT:
         size = {"height": f"{panel.HEIGHT}px"}
-        graph = dcc.Graph(id={"type": "panel", "name": name}, config=_CONFIG, style=size, figure=_BLANK)
+        graph = html.Div(className="fs-chart", style=size, **data(chart=name))  # drawn by assets/charts.js
         inside.append(html.Div(graph, role="group", **labelled(f"Chart, told in words below: {panel.TITLE}")))
     spoken = "fs-unseen" if panel.PLACE == "main" else "fs-words"
     inside.append(html.P(id={"type": "words", "name": name}, className=spoken))

@@ -6,14 +6,17 @@ holds. Reading and searching happen on threads, so that one browser's long run n
 
 from __future__ import annotations
 
-__all__ = ["STATES", "answer", "run_options", "stream"]
+__all__ = ["STATES", "answer", "finer", "run_options", "stream"]
 
 import asyncio
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from dash import Dash, Input, Output, State, ctx, no_update, set_props
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from ..traces.errors import TraceError
 from .asked import Asked
@@ -24,6 +27,7 @@ from .pushes import GONE, Message, best_spike, close_up, update
 from .view import View, look
 from .words import about_event
 
+LARGEST = 2**16  # bytes of a question
 PUSH_S = 0.5  # between two looks at the disk for one browser
 BEAT_S = 2.0  # a sign of life when there is nothing new; the browser polls after five seconds without
 ROLL_CALL_S = 20.0  # between two questions whether the page is still there: a closed tab says no goodbye
@@ -56,8 +60,6 @@ def answer(app: Dash, runs: Runs) -> None:
             return _nothing(
                 asked.run, f"There is no run called “{asked.run[:80]}” here." if asked.run else "Choose a run."
             )
-        if asked.window is not None and asked.cursor is not None:
-            return await asyncio.to_thread(_finer, follower, asked)
         snapshot, message = await asyncio.to_thread(_read, follower, asked)
         if snapshot.trace is None:
             return _nothing(asked.run, "This run cannot be read.", snapshot)
@@ -94,6 +96,29 @@ def answer(app: Dash, runs: Runs) -> None:
         if options == known:
             return no_update, no_update, no_update
         return options, bool(options or known), not (options or known)
+
+
+def finer(runs: Runs) -> Callable[[Request], Awaitable[Response]]:
+    """The answer to `POST /columns`: the columns of a zoomed window. Apart from Dash, it costs the page less."""
+
+    async def columns(request: Request) -> Response:
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > LARGEST:
+                return PlainTextResponse("The question is too long.", 413)
+        try:
+            asked = Asked(json.loads(body))
+        except (ValueError, RecursionError):
+            return PlainTextResponse("The question is not JSON.", 400)
+        follower = await asyncio.to_thread(runs.follower, asked.run)
+        push = None if follower is None else await asyncio.to_thread(_finer, follower, asked)
+        if push is None:
+            return Response(status_code=204)
+        text = await asyncio.to_thread(json.dumps, push, allow_nan=False, separators=(",", ":"))
+        return Response(text, media_type="application/json")
+
+    return columns
 
 
 def stream(app: Dash, runs: Runs) -> None:
@@ -147,14 +172,15 @@ def _message(snapshot: Snapshot, asked: Asked) -> Message | None:
     return None if snapshot.trace is None else update(snapshot, asked.cursor, asked.look)
 
 
-def _finer(follower: Follower, asked: Asked) -> Any:
-    """The columns of a zoomed window, if the run is still the one that the browser shows."""
+def _finer(follower: Follower, asked: Asked) -> dict[str, Any] | None:
+    """The columns of a zoomed window; None if nothing was asked, or the run cannot be read."""
     snapshot = follower.snapshot()
-    assert asked.window is not None
+    if asked.window is None or snapshot.trace is None:
+        return None
     try:
-        return close_up(snapshot, asked.look, asked.window) if snapshot.trace is not None else no_update
+        return close_up(snapshot, asked.look, asked.window)
     except TraceError:  # cut short or deleted just now: the stream says so
-        return no_update
+        return None
 
 
 def _event(follower: Follower, event: str) -> View | str | None:

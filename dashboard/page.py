@@ -38,7 +38,6 @@ STORES = (
     "comparison",
     "want",
     "attach",
-    "zoom",
     "scheme",
     "event",
     "view",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 import synthetic
 from browsing import being_written, can_browse, chromium, served, wait_for
 from selenium.webdriver import ActionChains
+
+from foreshock.traces.reader import open_trace
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not can_browse(), reason="no chromium and chromedriver here")]
 
@@ -207,6 +211,49 @@ def test_no_view_goes_on_showing_another_run(browser: Any, root: Path) -> None:
             assert not text(browser, f"#{view}-cards:not([hidden])")
         set_props(browser, "run", {"value": "demo"})
         wait_for(lambda: text(browser, "#precursors-cards:not([hidden])"), "the run is shown again")
+    assert severe(browser) == []
+
+
+# Counts what is asked after the call, and zooms.
+ZOOM = """
+window.asked = 0;
+const before = window.fetch;
+window.fetch = (address, ...rest) => {
+  window.asked += /columns$/.test(address) ? 1 : 0;
+  return before(address, ...rest);
+};
+window.foreshock.setZoom([600, 700]);
+window.foreshock.setZoom([600, 700]);
+"""
+PICTURES = "return document.querySelectorAll('#card-heatmap .imagelayer image').length"
+POINT = """
+const plot = document.querySelector("#card-heatmap .js-plotly-plot"), { xaxis, yaxis } = plot._fullLayout;
+const box = plot.getBoundingClientRect(), fine = plot.data[0].fine, at = fine.x.indexOf(arguments[0]);
+const x = box.left + xaxis._offset + xaxis._length * (fine.x[at] - xaxis.range[0]) / (xaxis.range[1] - xaxis.range[0]);
+const y = box.top + yaxis._offset + yaxis._length * 0.5 / plot.data[0].layers.length;
+plot.dispatchEvent(new MouseEvent("mousemove", { clientX: x, clientY: y, bubbles: true }));
+return [plot.querySelector(".fs-tip").textContent, window.foreshock.map.value(fine, 0, at)];
+"""
+
+
+def test_a_zoom_asks_one_question(browser: Any, root: Path) -> None:
+    """The map is a picture over a picture, the pointer is told its cell's value, hidden charts are not drawn."""
+    run = synthetic.write_run(root / "demo")
+    with served(root) as address:
+        browser.get(address)
+        wait_for(lambda: browser.execute_script(PICTURES) == 1, "the map is drawn")
+        browser.execute_script("document.querySelector('#card-heatmap').scrollIntoView()")
+        browser.execute_script(ZOOM)
+        wait_for(lambda: browser.execute_script(PICTURES) == 2, "finer columns lie over the map")
+        wait_for(lambda: browser.execute_script(RANGE, "knn") == [600, 700], "the other charts follow")
+        time.sleep(2.5)  # longer than it takes to ask again
+        assert browser.execute_script("return window.asked") == 1
+        step = 619
+        told, value = browser.execute_script(POINT, step)
+        assert told.startswith("patch_embed at step 619: ")
+        norms = open_trace(run).read("grad_norm", layer="patch_embed")
+        assert value == pytest.approx(norms[step] / np.median(norms[step - 256 : step]), rel=0.06)
+        assert browser.execute_script("return document.querySelectorAll('.fs-view-compare .main-svg').length") == 0
     assert severe(browser) == []
 
 

@@ -70,11 +70,27 @@ def test_a_run_is_sent_whole_and_then_its_tail(client: TestClient) -> None:
 
 def test_a_zoomed_window_comes_finer(client: TestClient) -> None:
     cursor = push_of(load(client, {"run": "demo", "columns": 200}))["cursor"]
-    push = push_of(load(client, {"run": "demo", "columns": 200, "cursor": cursor, "window": [1000, 1050]}))
+    asked = {"run": "demo", "columns": 200, "cursor": cursor, "window": [1000, 1050]}
+    push = client.post("/columns", json=asked).json()
     assert push["kind"] == "window"
     x = push["figures"]["heatmap"]["data"][0]["x"]
     assert {1001, 1002, 1003} <= set(x)
     assert len(x) < 300
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400), (b"{", 400), (b"[" * 60_000, 400), (b"x" * 2_000_000, 413), (b"null", 204), (b"7", 204), (b"{}", 204),
+        (b'{"run": "../secret", "window": [0, 9]}', 204), (b'{"run": "demo"}', 204),
+        (b'{"run": "demo", "window": [null, 9]}', 204), (b'{"run": "demo", "window": [9e9, -9e9]}', 200),
+    ],
+)  # fmt: skip
+def test_wrong_questions_for_columns_get_a_clean_answer(client: TestClient, body: bytes, status: int) -> None:
+    answer = client.post("/columns", content=body)
+    assert answer.status_code == status
+    assert len(answer.content) < 200 or status == 200
+    assert client.post("/columns", content=body, headers={"origin": "http://evil.example"}).status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,7 @@
 
   function highest(kept) {  // of all layers, column by column
     const map = kept.raw.heatmap && kept.raw.heatmap.data[0];
-    if (!map || !map.z) return { x: [], y: [] };
-    return { x: map.x, y: map.x.map((_, i) => map.z.reduce((top, line) => (line[i] > top ? line[i] : top), -Infinity)) };
+    return map && map.map ? { x: map.x, y: fs.map.highest(map.map) } : { x: [], y: [] };
   }
 
   function curve(context, x, y, colour, fill) {
@@ -150,4 +149,7 @@
     shown = { kept, tokens: scheme.tokens };
     if (!held) paint();
   };
+
+  /* The window alone, where it is now. */
+  fs.brushed = () => { if (shown && !held) place(); };
 })();

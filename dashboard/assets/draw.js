@@ -58,6 +58,7 @@
   /* A trace whose matrix is unpacked, with the values themselves beside it for the pointer. */
   function decoded(trace) {
     if (!trace || !trace.z || trace.z.levels === undefined) return trace;
+    if (fs.map && trace.x && trace.z.shape[1] === trace.x.length && (trace.meta === "columns" || !trace.type)) return fs.map.of(trace);
     return { ...trace, log: trace.z.log, z: unpacked(trace.z) };
   }
 
@@ -89,7 +90,8 @@
     const data = figure.data.map(decoded).map((trace) => (
       trace.type === "heatmap" && trace.log !== undefined ? { ...trace, customdata: values(trace.z, trace.log) } : trace
     ));
-    return painted({ data, layout }, scheme.tokens);
+    const made = painted({ data, layout }, scheme.tokens);
+    return made.data[0] && made.data[0].map ? fs.map.dressed(made, scheme.tokens) : made;
   }
 
   // ---- growing and splicing ----
@@ -116,12 +118,14 @@
   function grown(held, tail, from) {
     let keep = held.x.length;
     if (from !== null) while (keep && held.x[keep - 1] >= from) keep--;
+    if (held.map) return fs.map.grown(held, decoded(tail), keep);
     return spliced(held, tail, keep, held.x.length);
   }
 
   /* A trace with the columns from `low` to `high` replaced by finer ones. */
   function finer(held, fine, low, high) {
     if (!fine || !fine.x || held.meta !== "columns") return held;
+    if (held.map) return { ...held, fine: decoded(fine).map };
     let keep = 0, from = held.x.length;
     while (keep < held.x.length && held.x[keep] < low) keep++;
     while (from > keep && held.x[from - 1] > high) from--;

@@ -9,11 +9,12 @@
   const fs = window.foreshock;
   const kept = {
     raw: {}, fine: null, spliced: {}, cursor: null, run: null, look: "", extent: null, best: "", zoom: null, chosen: false,
-    page: Math.random().toString(36).slice(2), attached: null, attachedAt: 0, heard: 0, asked: 0, owed: 0, askedFine: 0, askedRuns: 0, askedCompare: 0, selected: [],
+    page: Math.random().toString(36).slice(2), attached: null, attachedAt: 0, heard: 0, asked: 0, owed: 0, askedFine: 0, asking: false, late: null, zoomTold: true, place: {}, schemes: null, askedRuns: 0, askedCompare: 0, selected: [],
     paused: false, missed: false, waiting: [], focusOf: "", state: "", arrived: false, layers: [], scale: "ratio",
     columns: 1000, view: null, event: null,
   };
   const SILENCE_MS = 5000, POLL_MS = 2000, AGAIN_MS = 15000, FINE_MS = 2000;
+  const PATIENCE_MS = 150;  // the columns that are there are drawn wider when finer ones have not come so long
   const STEPS = ["run", "event", "settings", "precursors"];  // views that are about one run
   const same = () => window.dash_clientside.no_update;
   const set = (id, props) => window.dash_clientside.set_props(id, props);
@@ -78,30 +79,66 @@
   }
 
   function columns() {  // one a pixel of the charts' width, or a line of one step could fall between two pixels
-    const plot = document.querySelector("#card-knn .js-plotly-plot");
+    const plot = fs.charts.node("knn");
     const width = plot && plot.clientWidth ? plot.clientWidth : window.innerWidth;
     return Math.max(200, Math.min(2000, Math.round(width - 90)));
   }
 
-  function question(cursor, window_) {
+  function question(cursor) {
     const { run, page, layers, scale } = kept;
-    return { run, page, cursor, columns: kept.columns, layers, scale, window: window_, nonce: Math.random() };
+    return { run, page, cursor, columns: kept.columns, layers, scale, nonce: Math.random() };
   }
 
   function ask(cursor) {
     kept.asked = kept.owed = Date.now();
-    set("want", { data: question(cursor, null) });
+    set("want", { data: question(cursor) });
   }
 
-  function askFine() {
-    kept.askedFine = kept.owed = Date.now();
-    if (kept.cursor) set("want", { data: question(kept.cursor, kept.zoom) });
+  /* Ask for the finer columns of the zoom: one question at a time, and then the newest. */
+  async function askFine() {
+    if (kept.asking || !kept.cursor || !kept.zoom) return;
+    const window_ = kept.zoom;
+    Object.assign(kept, { asking: true, askedFine: Date.now() });
+    try {
+      const body = JSON.stringify({ ...question(kept.cursor), window: window_ });
+      const answer = await fetch("columns", { method: "POST", headers: { "content-type": "application/json" }, body });
+      const push = answer.ok ? await answer.json() : null;
+      if (push) { kept.waiting.push(push); settle(); }
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;  // no connection: the clock asks again
+    } finally {
+      kept.asking = false;
+    }
+    if (kept.zoom && kept.zoom !== window_) askFine();
+  }
+
+  /* Take in what has come, unless a chart is being dragged; true if the charts along the steps have changed. */
+  function takeAll() {
+    if (dragging()) return false;
+    return kept.waiting.splice(0).reduce((steps, item) => take(item) || steps, false);
+  }
+
+  function settle() {
+    if (dragging()) setTimeout(settle, 50);
+    else if (takeAll()) drawSteps();
+  }
+
+  function draw(name) {
+    fs.charts.due(name, () => fs.dress(figure(name), kept.schemes[scheme()], fs.shared(name) ? kept.zoom || kept.extent : null));
+  }
+
+  function drawSteps() {
+    clearTimeout(kept.late);
+    kept.late = null;
+    if (!kept.schemes) return;
+    for (const name of fs.charts.names()) if (kept.raw[name] && fs.shared(name)) draw(name);
+    fs.brush(kept, kept.schemes[scheme()]);
   }
 
   function attach() {
     if (kept.attached === kept.run) return;
     Object.assign(kept, { attached: kept.run, attachedAt: Date.now(), heard: Date.now() });
-    set("attach", { data: question(kept.cursor, null) });
+    set("attach", { data: question(kept.cursor) });
   }
 
   function scheme() {
@@ -125,11 +162,29 @@
   // ---- what the visitor does ----
 
   function setZoom(range) {
+    if (range && kept.zoom && range[0] === kept.zoom[0] && range[1] === kept.zoom[1]) return;
     kept.zoom = range;
-    if (!range) kept.fine = null;
-    set("whole", { disabled: range === null });
-    set("zoom", { data: range });
-    if (range) askFine();
+    if (range) {
+      askFine();
+      fs.brushed();
+      if (kept.late === null) kept.late = setTimeout(drawSteps, PATIENCE_MS);
+    } else {
+      kept.fine = null;
+      drawSteps();
+    }
+    zoomTold();
+    tellAddress();
+  }
+
+  /* Enable the button for the whole run. Dash looks at the whole page for every property set: not at every zoom. */
+  function zoomTold() {
+    const told = kept.zoom === null;
+    if (kept.zoomTold !== told) set("whole", { disabled: told });
+    kept.zoomTold = told;
+  }
+
+  function tellAddress() {
+    fs.address({ ...kept.place, zoom: kept.zoom, event: kept.event && kept.chosen ? kept.event : "" });
   }
 
   function choose(key, view) {
@@ -190,37 +245,51 @@
     const range = kept.zoom || kept.extent;
     let best = null, distance = Math.max(16, 0.015 * (range[1] - range[0]));
     for (const [x, key] of spikes()) {
-      if (Math.abs(x - cell.x) <= distance) { distance = Math.abs(x - cell.x); best = key; }
+      if (Math.abs(x - cell.step) <= distance) { distance = Math.abs(x - cell.step); best = key; }
     }
-    return best || `${cell.y}@${Math.round(cell.x)}`;
+    return best || `${cell.layer}@${Math.round(cell.step)}`;
   }
+
+  // ---- what happens in a chart ----
+
+  function zoomed(change) {
+    if (change["xaxis.autorange"]) return setZoom(null);
+    const range = change["xaxis.range"] || [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+    if (typeof range[0] === "number" && typeof range[1] === "number") setZoom(range.slice());
+  }
+
+  function clicked({ points }) {
+    const marked = points.find((point) => typeof point.customdata === "string");
+    if (marked) choose(marked.customdata);
+  }
+
+  /* Act on the zooms and clicks of a chart along the steps. */
+  fs.listen = (name, plot) => {
+    if (!fs.shared(name)) return;
+    plot.on("plotly_relayout", zoomed);
+    plot.on("plotly_click", clicked);
+    if (plot.data[0] && plot.data[0].map) fs.map.listen(plot, (cell) => choose(nearest(cell)));
+  };
 
   // ---- what Dash calls ----
 
   const callbacks = {
-    compose(push, focus, evidence, signals, comparison, zoom, _scheme, schemes) {
+    compose(push, focus, evidence, signals, comparison, _scheme, schemes) {
       if (changed("push") && push) {
         if (push.via === "socket") kept.heard = Date.now();
         else kept.owed = 0;
         kept.waiting.push(push);
       }
+      kept.schemes = schemes;
       const all = changed("scheme") || !changed("");
-      let steps = all || changed("zoom");
-      if (!dragging()) {
-        for (const item of kept.waiting.splice(0)) steps = take(item) || steps;
-      }
+      const steps = takeAll() || all;
       const fresh = {};
       for (const [name, sent] of Object.entries({ focus, evidence, signals, comparison })) {
         if (changed(name) && sent && (name === "comparison" || sent.run === kept.run)) Object.assign(fresh, sent.figures);
       }
       Object.assign(kept.raw, fresh);
-      const range = kept.zoom || kept.extent;
-      if (steps) fs.brush(kept, schemes[scheme()]);
-      return window.dash_clientside.callback_context.outputs_list.map((output) => {
-        const name = output.id.name, own = !fs.shared(name);
-        if (!kept.raw[name] || !(all || (own ? name in fresh : steps))) return same();
-        return fs.dress(figure(name), schemes[scheme()], own ? null : range);
-      });
+      if (steps) drawSteps();
+      for (const name of fs.charts.names()) if (kept.raw[name] && !fs.shared(name) && (all || name in fresh)) draw(name);
     },
 
     arrive(search, options) {
@@ -233,11 +302,14 @@
       const range = zoom[0] < zoom[1] ? zoom : null;
       const event = given.get("event") || null, run = given.get("run") || kept.run || names[0];
       Object.assign(kept, { arrived: true, chosen: Boolean(event), event, zoom: range });
-      set("whole", { disabled: range === null });
+      zoomTold();
       const usual = names.length > 1 && !given.get("run") ? "runs" : "run";
       const view = document.querySelector(`[data-view="${CSS.escape(given.get("view") || "")}"]`) ? given.get("view") : usual;
       const layers = (given.get("layers") || "").split(",").filter(Boolean);
-      if (kept.run) set("zoom", { data: range });  // Back or Forward
+      if (kept.run) {  // Back or Forward
+        if (range) askFine(); else kept.fine = null;
+        drawSteps();
+      }
       const versus = [given.getAll("with"), given.get("by"), given.get("axis") || "step"];
       return [run, event, view, layers, given.get("scale") || "ratio", ...versus];
     },
@@ -252,17 +324,18 @@
         Object.assign(kept, { run, raw: {}, fine: null, extent: null, zoom: first ? kept.zoom : null, missed: false });
         Object.assign(kept, { columns: columns(), waiting: [], focusOf: "", best: "" });
         if (!first) Object.assign(kept, { chosen: false, event: null });
-        if (!kept.zoom) set("whole", { disabled: true });
+        zoomTold();
       }
       Object.assign(kept, { look, layers: layers || [], scale, cursor: null, attached: null });
       Object.assign(kept, { asked: Date.now(), owed: Date.now(), heard: Date.now() });
-      return question(null, null);
+      return question(null);
     },
 
-    address(run, layers, scale, compared, by, axis, event, view, zoom, push) {
+    address(run, layers, scale, compared, by, axis, event, view, push) {
       if (!kept.arrived) return same();
       const wanted = event && kept.chosen ? event : "";
-      fs.address({ view, run, layers, scale, zoom: kept.zoom, event: wanted, compared, by, axis });
+      kept.place = { view, run, layers, scale, compared, by, axis };
+      tellAddress();
       if (!run || run !== kept.run) return same();
       const there = push && push.run === run && push.kind !== "beat" ? "there" : "";
       const best = push && push.run === run ? push.best || "" : "";
@@ -278,29 +351,8 @@
       for (const link of document.querySelectorAll("[data-view]")) {
         if (link.closest("nav")) link.toggleAttribute("aria-current", link.dataset.view === view);
       }
-      setTimeout(() => window.dispatchEvent(new Event("resize")), 0);  // charts that were hidden take their size
+      setTimeout(() => window.dispatchEvent(new Event("resize")), 0);  // a grid that was hidden takes its size
       return window.dash_clientside.callback_context.outputs_list.map((output) => output.id.name !== view);
-    },
-
-    zoomed() {
-      const trigger = (window.dash_clientside.callback_context.triggered || [])[0];
-      if (!trigger || !trigger.value || !fs.shared(JSON.parse(trigger.prop_id.replace(/\.[^.]*$/, "")).name)) return same();
-      const layout = trigger.value;
-      if (layout["xaxis.autorange"]) { setZoom(null); return null; }
-      const range = layout["xaxis.range"] || [layout["xaxis.range[0]"], layout["xaxis.range[1]"]];
-      if (typeof range[0] !== "number" || typeof range[1] !== "number") return same();
-      setZoom(range.slice());
-      return range.slice();
-    },
-
-    clicked() {
-      const trigger = (window.dash_clientside.callback_context.triggered || [])[0];
-      const points = trigger && trigger.value ? trigger.value.points || [] : [];
-      const marked = points.find((point) => typeof point.customdata === "string");
-      const cell = points.find((point) => typeof point.y === "string");
-      if (!points.length || !fs.shared(JSON.parse(trigger.prop_id.replace(/\.[^.]*$/, "")).name)) return same();
-      if (marked || cell) choose(marked ? marked.customdata : nearest(cell));
-      return same();
     },
 
     tick() {
@@ -308,7 +360,7 @@
       const now = Date.now(), silent = now - kept.heard > SILENCE_MS;
       const owed = kept.owed && now - kept.owed < AGAIN_MS;  // a new question would make Dash drop the answer to the old
       const coarse = kept.zoom && kept.cursor && !(kept.fine && kept.fine.of === kept.zoom.join());
-      if (coarse && !owed) askFine();
+      if (coarse && now - kept.askedFine > FINE_MS) askFine();
       // A beat of the socket may have taken the place of the answer before it was read: then there is no picture yet.
       else if ((silent || !kept.cursor) && !owed && !kept.paused && now - kept.asked > POLL_MS) ask(kept.cursor);
       if (silent && kept.cursor && now - kept.attachedAt > AGAIN_MS) { kept.attached = null; attach(); }

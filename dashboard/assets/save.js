@@ -33,7 +33,10 @@
     const rows = [["series", axis("xaxis"), axis("yaxis")]];
     plot.data.forEach((trace, at) => {
       const x = Array.from(trace.x || []), name = nameOf(plot.data, at);
-      if (trace.type === "heatmap") {
+      if (trace.map) {
+        const { map } = trace;
+        trace.layers.forEach((layer, i) => map.x.forEach((step, j) => rows.push([layer, step, Number(fs.map.value(map, i, j).toPrecision(4))])));
+      } else if (trace.type === "heatmap") {
         const grid = trace.customdata || trace.z;
         trace.y.forEach((layer, i) => x.forEach((step, j) => rows.push([layer, step, Number(grid[i][j]).toPrecision(4)])));
       } else if (name !== null) {
@@ -41,7 +44,7 @@
         x.forEach((step, i) => { if (step !== null && !(line[i] === null && line !== trace.y)) rows.push([name, step, trace.y[i]]); });
       }
     });
-    if (plot.data.some((trace) => trace.type === "heatmap")) rows[0] = ["layer", axis("xaxis"), "value"];
+    if (plot.data.some((trace) => trace.map || trace.type === "heatmap")) rows[0] = ["layer", axis("xaxis"), "value"];
     return rows.map((row) => row.map(quoted).join(",")).join("\n") + "\n";
   };
 

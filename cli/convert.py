@@ -13,8 +13,8 @@ __all__ = ["ConvertCommand", "main"]
 class ConvertCommand:
     """Turn another tool's log into a run that foreshock opens, or a run into a file for another tool.
 
-    Read: TensorBoard event folders, W&B offline runs (.wandb) and chart exports, CSV, JSON lines, Hugging Face's
-    trainer_state.json, Parquet. Written: CSV, JSON lines, Parquet, netCDF, TensorBoard. The suffix tells, or --from and
+    Read: TensorBoard event folders, W&B offline runs (.wandb) and chart exports, trainscope runs, CSV, JSON lines, Hugging
+    Face's trainer_state.json, Parquet. Written: CSV, JSON lines, Parquet, netCDF, TensorBoard. The suffix tells, or --from and
     --to. A name without a suffix is a run's folder.
     """
 
@@ -23,7 +23,7 @@ class ConvertCommand:
     target: tyro.conf.Positional[str]
     """Run's folder to make, or file to write."""
     from_: Annotated[str | None, tyro.conf.arg(name="from")] = None
-    """Format of the source: csv, jsonl, parquet, tensorboard, wandb or trace."""
+    """Format of the source: csv, jsonl, parquet, tensorboard, trainscope, wandb or trace."""
     to: str | None = None
     """Format of the target: csv, jsonl, netcdf, parquet, tensorboard or trace."""
     step_column: str | None = None

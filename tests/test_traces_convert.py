@@ -275,6 +275,91 @@ def test_wandb_itself_writes_what_is_read(tmp_path, monkeypatch):
     assert trace.config == {"lr": 0.1}
 
 
+def arrow(file, rows, batch=5):
+    """An Arrow stream, a few rows a batch, as trainscope flushes them."""
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.Table.from_pylist(rows)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=batch)
+
+
+def trainscope_run(folder, steps=23):
+    names = ("blocks.10.w", "blocks.2.w", "a/b")
+    arrow(folder / "global.arrow", [{"step": i, "loss": 1 / (i + 1), "is_spike": i == 7} for i in range(steps)])
+    for k, name in enumerate(names):
+        rows = [
+            {"step": i, "grad_l2_norm": math.nan if i == 7 and k == 0 else i / 7 + k, "weight_l2_norm": k + 1.0}
+            | {"act_mean": None if i % 5 else 0.5, "hist_counts": [1.0]}
+            for i in range(steps)
+        ]
+        arrow(folder / "layers" / f"{name.replace('/', '%2F')}.arrow", rows)
+    arrow(folder / "plugin_metrics.arrow", [{"step": 4, "plugin": "p", "metric": "m", "value": 0.125}])
+    (folder / "meta.json").write_text(json.dumps({"model_name": "Net"}))
+    return folder
+
+
+def test_a_trainscope_run(tmp_path):
+    done = convert(trainscope_run(tmp_path / "ts"), tmp_path / "run")
+    assert (done.source_format, done.rows) == ("trainscope", 23)
+    assert done.skipped == ("act_mean", "hist_counts")
+    trace = open_trace(tmp_path / "run")
+    assert trace.layers == ("a/b", "blocks.2.w", "blocks.10.w")
+    norms = np.arange(23) / 7
+    np.testing.assert_array_equal(trace["grad_norm"][:2], [norms + 2, norms + 1])
+    assert trace["grad_norm"][2, 6:9].tolist() == [6 / 7, math.inf, 8 / 7]
+    assert trace["weight_norm"][:, 0].tolist() == [3, 2, 1]
+    np.testing.assert_array_equal(trace["loss"], 1 / (np.arange(23) + 1))
+    assert np.flatnonzero(trace["is_spike"]).tolist() == [7]
+    assert trace["p/m"][4] == 0.125
+    assert np.isnan(trace["p/m"][5])
+    assert trace.config == {"model_name": "Net"}
+
+
+def test_a_trainscope_run_that_was_killed_ends_earlier_and_a_damaged_one_is_named(tmp_path):
+    folder = trainscope_run(tmp_path / "ts")
+    file = folder / "layers" / "blocks.2.w.arrow"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1500])
+    convert(folder, tmp_path / "cut")
+    kept = open_trace(tmp_path / "cut").read("grad_norm", layer="blocks.2.w")
+    known = np.isfinite(kept).sum()
+    assert 0 < known < 23
+    np.testing.assert_array_equal(kept[:known], np.arange(known) / 7 + 1)
+    at = whole.index(b"\xff\xff\xff\xff", len(whole) // 2)
+    file.write_bytes(whole[: at + 8] + b"\xff" * 64 + whole[at + 72 :])
+    with pytest.raises(SourceFormatError, match=r"blocks.2.w.arrow: the batch at byte \d+ is damaged"):
+        convert(folder, tmp_path / "run")
+    (folder / "global.arrow").write_bytes(b"hello, this is no Arrow stream at all")
+    with pytest.raises(SourceFormatError, match=r"global.arrow doesn't begin as Arrow does"):
+        convert(folder, tmp_path / "run")
+
+
+def test_trainscope_itself_writes_what_is_read(tmp_path):
+    trainscope = pytest.importorskip("trainscope")
+    import torch
+
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 1))
+    optimizer = torch.optim.AdamW(model.parameters())
+    config = trainscope.TrainScopeConfig(run_dir=str(tmp_path), run_name="ts")
+    expected = []
+    with trainscope.TrainScope(model, optimizer, config) as scope:
+        for _ in range(12):
+            loss = model(torch.randn(8, 3)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            expected.append([p.grad.norm().item() for _, p in sorted(model.named_parameters())])
+            scope.step(loss.item())
+            optimizer.step()
+    convert(tmp_path / "ts", tmp_path / "run")
+    trace = open_trace(tmp_path / "run")
+    assert trace.layers == ("0.bias", "0.weight", "1.bias", "1.weight")
+    np.testing.assert_array_equal(trace["grad_norm"].T, expected)
+    assert {"loss", "lr", "grad_norm_before_clip"} <= set(trace.scalars)
+    assert trace["weight_norm"].shape == (4, 12)
+    assert trace.config["model_name"] == "Sequential"
+
+
 def record(event):
     """One TFRecord, its checksums worked out bit by bit."""
 

@@ -27,6 +27,7 @@ class Table:
     """Columns of numbers: steps i64[T] strictly increasing; columns f64[T] by name, NaN where `given`, b[T], is not.
 
     repeated: how many values were replaced by a later one of the same step. skipped: what was no number.
+    layer_columns: patterns, as in `Mapping`, of columns that this format keeps by layer.
     """
 
     steps: np.ndarray
@@ -35,6 +36,7 @@ class Table:
     config: dict[str, Any] = field(default_factory=dict)
     repeated: int = 0
     skipped: tuple[str, ...] = ()
+    layer_columns: tuple[str, ...] = ()
 
 
 class Samples:
@@ -69,7 +71,12 @@ class Samples:
         self._steps[name].append(step)
         self._values[name].append(value)
 
-    def table(self, config: dict[str, Any] | None = None, skipped: Iterable[str] = ()) -> Table:
+    def table(
+        self,
+        config: dict[str, Any] | None = None,
+        skipped: Iterable[str] = (),
+        layer_columns: tuple[str, ...] = (),
+    ) -> Table:
         """Lay the numbers out by step."""
         at = {name: np.frombuffer(steps, np.int64) for name, steps in self._steps.items()}
         steps = np.unique(np.concatenate([np.frombuffer(self._rows, np.int64), *at.values()]))
@@ -80,7 +87,7 @@ class Samples:
             columns[name][rows] = np.frombuffer(self._values[name])  # in order, so that the last one stays
             given[name][rows] = True
             repeated += len(rows) - int(given[name].sum())
-        return Table(steps, columns, given, config or {}, repeated, tuple(skipped))
+        return Table(steps, columns, given, config or {}, repeated, tuple(skipped), layer_columns)
 
 
 @dataclass(frozen=True)
@@ -103,9 +110,9 @@ class Mapping:
     rename: dict[str, str] = field(default_factory=dict)
     group: Group | None = None
 
-    def patterns(self) -> list[tuple[str, re.Pattern[str]]]:
-        """The series' name and the regular expression of each pattern, in the order they are tried."""
-        return [*map(_pattern, self.layer_columns), *_KNOWN]
+    def patterns(self, more: Iterable[str] = ()) -> list[tuple[str, re.Pattern[str]]]:
+        """The series' name and the regular expression of each pattern, in the order they are tried; `more` are last."""
+        return [*map(_pattern, self.layer_columns), *_KNOWN, *map(_pattern, more)]
 
 
 _WHOLE_NORMS = (

@@ -39,7 +39,7 @@ def lay_out(table: Table, mapping: Mapping) -> Layout:
     """
     found: dict[str, dict[str, str]] = {}  # series -> layer -> column
     names: dict[str, None] = {}  # layers, in the order of the columns
-    patterns = mapping.patterns()
+    patterns = mapping.patterns(table.layer_columns)
     for column in table.columns:
         for series, pattern in patterns:
             if (match := pattern.fullmatch(column)) and not whole_norm([column]):

@@ -18,7 +18,9 @@ from torch.optim import Optimizer
 from ...traces.schema import SCALARS, Series
 
 MAX_BYTES = 64 * 2**20  # of one temporary: at 128,000 queued features, 131 queries at a time
-HOST_ROWS = 128  # queries at a time on a CPU: enough for a fast product, and their cosines stay in the cache
+HOST_ROWS = 32  # queries at a time on a CPU: their cosines and all that is made of them stay in the cache
+HOST_COLUMNS = 16_384  # features of a long queue at a time on a CPU
+HOST_BANK = 8 * 2**20  # bytes of a queue that a CPU reads from its cache again and again; a longer one for many queries
 HOST_THREADS = 4  # numpy selects six times as fast as torch does on one thread, and torch shares the rows out
 NEVER = -2.0  # below every cosine: what a non-finite feature of the queue is compared as
 
@@ -131,10 +133,11 @@ class FeatureKNN:
 
     def _count_right(self, features: Tensor, labels: Tensor) -> Tensor:
         """How many of the queries `[N, D]` the queue classifies as `labels [N]`: f32[]."""
-        on_host = features.device.type == "cpu"
-        row = max(4 * self._filled, 4 * self.num_classes, 8 * self.k)  # bytes: cosines, votes, indices of the nearest
-        rows = max(1, self.max_bytes // row)
-        rows = min(rows, HOST_ROWS) if on_host else rows
+        rows = max(4 * self._filled, 4 * self.num_classes, 8 * self.k)  # bytes: cosines, votes, indices of the nearest
+        if _by_numpy(features):
+            pieces = -(-self._filled // HOST_COLUMNS)  # of the queue, each with its k nearest
+            rows = max(4 * min(self._filled, HOST_COLUMNS), 4 * self.num_classes, 8 * self.k * pieces)
+        rows = max(1, self.max_bytes // rows)
         parts = zip(features.split(rows), labels.split(rows), strict=True)
         return torch.stack([(self._classify(x) == y).sum() for x, y in parts]).sum().float()
 
@@ -142,9 +145,8 @@ class FeatureKNN:
         """The class of each query `[n, D]`: i64[n], -1 for a query that is not finite."""
         kind = queries.device.type  # a caller's autocast would round the cosines
         with torch.autocast(kind, enabled=False) if is_autocast_available(kind) else nullcontext():
-            cosine = queries @ self._features[: self._filled].T
-        cosine.nan_to_num_(nan=NEVER)
-        nearest, index = _largest(cosine, self.k)
+            find = _nearest_by_numpy if _by_numpy(queries) else _nearest
+            nearest, index = find(queries, self._features[: self._filled], self.k)
         # Less the largest, which changes no vote's order and can't overflow at a small temperature.
         weights = ((nearest - nearest.amax(1, keepdim=True)) / self.temperature).exp()
         votes = weights.new_zeros(len(queries), self.num_classes).scatter_add_(1, self._labels[index], weights)
@@ -196,12 +198,39 @@ class FeatureKNN:
         }
 
 
-def _largest(table: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row in any order, and where they stand: f32[n, k], i64[n, k]."""
-    if table.device.type != "cpu" or table.dtype != torch.float32 or torch.get_num_threads() > HOST_THREADS:
-        return table.topk(k, dim=1, sorted=False)
-    index = torch.from_numpy(_largest_on_host(table.numpy(), k))
-    return table.gather(1, index), index
+def _by_numpy(queries: Tensor) -> bool:
+    """Whether numpy selects the nearest: on a CPU and few threads."""
+    return queries.device.type == "cpu" and torch.get_num_threads() <= HOST_THREADS
+
+
+def _nearest(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest cosines of each query in any order, and where they stand in the bank: f32[n, k], i64[n, k]."""
+    return (queries @ bank.T).nan_to_num_(nan=NEVER).topk(k, dim=1, sorted=False)
+
+
+def _nearest_by_numpy(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The same, a piece of the queries and of the bank at a time."""
+    rows = HOST_ROWS if bank.numel() * bank.element_size() <= HOST_BANK else len(queries)
+    values, places = [], []
+    for chosen in queries.split(rows):
+        found = [_largest_of(chosen, part, k) for part in bank.split(HOST_COLUMNS)]
+        nearest = np.concatenate([value for value, _ in found], 1)
+        index = np.concatenate([at + n * HOST_COLUMNS for n, (_, at) in enumerate(found)], 1)
+        if len(found) > 1:  # the k largest are among the k largest of each piece
+            last = _largest_on_host(nearest, k)
+            nearest, index = (np.take_along_axis(table, last, 1) for table in (nearest, index))
+        values.append(nearest)
+        places.append(index)
+    return torch.from_numpy(np.concatenate(values)), torch.from_numpy(np.concatenate(places))
+
+
+def _largest_of(queries: Tensor, part: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each query's k largest cosines (all, of a shorter part) and their places in it: f32[n, k], i64[n, k]."""
+    table = (queries @ part.T).nan_to_num_(nan=NEVER).numpy()
+    k = min(k, table.shape[1])
+    found = [_largest_on_host(table[i : i + HOST_ROWS], k) for i in range(0, len(table), HOST_ROWS)]
+    index = np.concatenate(found)
+    return np.take_along_axis(table, index, 1), index
 
 
 def _largest_on_host(table: np.ndarray, k: int) -> np.ndarray:

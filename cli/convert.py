@@ -13,9 +13,9 @@ __all__ = ["ConvertCommand", "main"]
 class ConvertCommand:
     """Turn another tool's log into a run that foreshock opens, or a run into a file for another tool.
 
-    Read: TensorBoard event folders, W&B offline runs (.wandb) and chart exports, trainscope runs, CSV, JSON lines, Hugging
-    Face's trainer_state.json, Parquet. Written: CSV, JSON lines, Parquet, netCDF, TensorBoard. The suffix tells, or --from and
-    --to. A name without a suffix is a run's folder.
+    Read: TensorBoard event folders, W&B offline runs (.wandb) and chart exports, trainscope runs, CSV, JSON lines,
+    Hugging Face's trainer_state.json, Parquet. Written: CSV, JSON lines, Parquet, netCDF, TensorBoard. The suffix
+    tells, or --from and --to. A name without a suffix is a run's folder.
     """
 
     source: tyro.conf.Positional[str]

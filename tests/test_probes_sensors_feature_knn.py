@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from foreshock.probes.sensors import feature_knn
 from foreshock.probes.sensors.feature_knn import FeatureKNN, _largest_on_host
 
 
@@ -315,6 +316,21 @@ def test_votes_are_those_of_the_published_formula(
     clear = second < best * (1 - 1e-4)  # the others are decided by rounding
     assert clear.float().mean() > 0.98
     torch.testing.assert_close(knn._classify(queries)[clear], votes.argmax(1)[clear])
+
+
+@pytest.mark.parametrize("bank_in_cache", [True, False])
+@pytest.mark.parametrize(("bank", "n", "k"), [(900, 70, 200), (1000, 33, 64), (129, 5, 100), (64, 40, 64)])
+def test_a_queue_in_pieces_has_the_nearest_of_the_whole(monkeypatch, bank_in_cache, bank: int, n: int, k: int) -> None:
+    monkeypatch.setattr(feature_knn, "HOST_COLUMNS", 64)
+    monkeypatch.setattr(feature_knn, "HOST_BANK", 2**30 if bank_in_cache else 0)
+    generator = torch.Generator().manual_seed(bank)
+    keys, queries = torch.randn(bank, 8, generator=generator), torch.randn(n, 8, generator=generator)
+    keys[3] = math.nan  # never a neighbour while others are left
+    values, index = feature_knn._nearest_by_numpy(queries, keys, k)
+    cosine = (queries @ keys.T).nan_to_num(nan=feature_knn.NEVER)
+    torch.testing.assert_close(values.sort(1, descending=True).values, cosine.topk(k, 1).values)
+    torch.testing.assert_close(cosine.gather(1, index), values)
+    assert all(len(set(row)) == k for row in index.tolist())
 
 
 @settings(max_examples=40, deadline=None)

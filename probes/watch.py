@@ -17,6 +17,8 @@ from ..traces.errors import TraceExistsError
 from ..traces.writer import TraceWriter
 from .alerts import Alerts, OnSpike
 from .flight import FlightRecorder
+from .interventions import intervention_class
+from .interventions._acting import ACTED, Intervention, Tells
 from .recorder import Recorder
 from .sensors import Sensor, series_of
 from .sensors._choice import Layers, choose_layers, choose_sensors
@@ -35,6 +37,7 @@ def watch(
     resume_at: int | None = None,
     enabled: bool = True,
     on_spike: OnSpike | Sequence[OnSpike] = (),
+    intervene: Intervention | str | None = None,
     flight_recorder: bool = False,
     flush_steps: int = 64,
     flush_seconds: float | None = None,
@@ -69,13 +72,18 @@ def watch(
       wants to be fed is at `w.sensors[name]`: `w.sensors["collapse"].feed(features)`.
     - `on_spike`: called with each `Spike` of the gradient norms once it is over, as the rows are handed to the writer
       and never in a step; `probes.alerts` has a line in the terminal, a file and a webhook.
+    - `intervene`: one of `probes.interventions`, by name (`"skip_update"`) or built by you (`Clip("patch_embed",
+      ratio=3.0)`): where a layer spikes it acts on the gradients as soon as they are looked at, before this very
+      update, and that is an event of the trace. It is at `w.intervention`, with its state for your checkpoint. It has
+      the blind spots above; in a closure call `w.observe()` after `backward()`.
     - `flight_recorder`: look for spikes while the run goes, and keep the gradient norm of every parameter around each
       (128 steps before to 128 after) and of the last 256 steps of a run that fails: `open_trace(path).flights`.
     - `config`: kept with the trace.
     - `overwrite` replaces a trace at `path`; `resume_at=s` keeps its rows before step `s` and goes on with `s`, the
       number of optimizer steps that the checkpoint had taken.
-    - `enabled=False` does nothing at all: `enabled=rank == 0` for data-parallel runs. With several optimizers give the
-      one that steps first. Sharded gradients (FSDP) are refused.
+    - `enabled=False` records nothing: `enabled=rank == 0` for data-parallel runs. An intervention acts all the same, as
+      all processes have to make the same update: give it to each. With several optimizers give the one that steps
+      first. Sharded gradients (FSDP) are refused.
 
     Steps are numbered from 0 (or `resume_at`). Raises TraceExistsError for an existing trace at `path`, ValueError for
     a model without trainable weights, an optimizer without any of them, and layers that don't fit the model.
@@ -95,11 +103,16 @@ def watch(
     ...     print(open_trace(f"{folder}/mine")["grad_norm"])
     [[6.928203 6.928203 6.928203]]
     """
-    if not enabled:
+    if not enabled and intervene is None:
         return Watch(None, None, None, 0)
     grouped = choose_layers(model, layers)
     _check(model, optimizer)
     gradients = GradNorm(grouped, by_parameter=flight_recorder)
+    if isinstance(intervene, str):
+        intervene = intervention_class(intervene)()
+    intervention = intervene.attach(grouped, optimizer) if intervene is not None else None
+    if not enabled:
+        return Watch(None, gradients, optimizer, resume_at or 0, intervention=intervention)
     chosen = choose_sensors(sensors, model, optimizer, grouped)
     every_sensor = (gradients, *chosen.values())
     for sensor in every_sensor:
@@ -120,8 +133,11 @@ def watch(
         raise
     flight = FlightRecorder(writer) if flight_recorder else None
     told = Alerts(writer, on_spike, flight=flight) if on_spike or flight_recorder else writer
-    recorder = Recorder(told, every_sensor, flush_steps=flush_steps, flush_seconds=flush_seconds)  # pyright: ignore
-    return Watch(recorder, gradients, optimizer, resume_at or 0, chosen)
+    noted = [ACTED] if intervention else []
+    told = Tells(told, intervention) if intervention else told
+    pace = {"flush_steps": flush_steps, "flush_seconds": flush_seconds}
+    recorder = Recorder(told, every_sensor, noted=noted, **pace)  # pyright: ignore[reportArgumentType]
+    return Watch(recorder, gradients, optimizer, resume_at or 0, chosen, intervention)
 
 
 class Watch:
@@ -137,9 +153,11 @@ class Watch:
         optimizer: Optimizer | None,
         first_step: int,
         sensors: Mapping[str, Any] | None = None,
+        intervention: Intervention | None = None,
     ) -> None:
         self.recorder = recorder  # its `.seconds` is what watching has cost
         self.sensors = dict(sensors or {})  # those that were asked for, by name
+        self.intervention = intervention
         self.next_step = first_step
         self._gradients, self._optimizer = gradients, optimizer
         # The row at hand: "none", "early" (observe() made it, and the optimizer has yet to step), or "stepped".
@@ -165,11 +183,10 @@ class Watch:
 
         Tensors may be on the device, and nothing waits for them.
         """
-        if self.recorder is None:
-            return
         if self._row == "none":  # the optimizer was not called: a GradScaler skipped an overflow
             self._add_row("stepped")
-        self.recorder.note(**({} if loss is None else {"loss": loss}), **scalars)
+        if self.recorder is not None:
+            self.recorder.note(**({} if loss is None else {"loss": loss}), **scalars)
         self._row = "none"
 
     def close(self, status: str = "finished", message: str = "") -> None:
@@ -193,6 +210,11 @@ class Watch:
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         looked = self._row != "none"
         if _has_closure(args, kwargs):  # before the step there were no gradients yet
+            if self.intervention and not looked:
+                raise ValueError(
+                    "optimizer.step(closure) made its update before the intervention could look: call w.observe() in "
+                    "the closure, after backward()"
+                )
             self._at_step()
         if looked and self.recorder is not None:  # after a look before the step
             self.recorder.after_step()
@@ -204,14 +226,22 @@ class Watch:
             self._add_row("stepped")
 
     def _add_row(self, row: Literal["early", "stepped"]) -> None:
-        if self.recorder is None or self._gradients is None or self._optimizer is None:
+        if self._gradients is None or self._optimizer is None:
             return
         # A fused optimizer unscales inside its kernel: a GradScaler then leaves the factor in the gradients, and here.
         scale = getattr(self._optimizer, "grad_scale", None)
-        for sensor in self.recorder.sensors:
+        for sensor in (self._gradients,) if self.recorder is None else self.recorder.sensors:
             if hasattr(sensor, "loss_scale"):
                 sensor.loss_scale = scale  # pyright: ignore[reportAttributeAccessIssue]
-        self.recorder.observe(self.next_step, lr=self._optimizer.param_groups[0]["lr"])
+        if self.recorder is None:
+            self._gradients.observe()
+        else:
+            self.recorder.observe(self.next_step, lr=self._optimizer.param_groups[0]["lr"])
+        if self.intervention is not None:
+            seen = self._gradients.last
+            acted, _ = self.intervention.act(seen["grad_norm"], seen["grad_norm_total"])
+            if self.recorder is not None:
+                self.recorder.note(**{ACTED.name: acted})
         if not self._gradients.measured and not self._warned:
             self._warned = True
             warnings.warn(

@@ -18,7 +18,7 @@ ALLOWED = {
     "dashboard": {"probes", "traces"},
     "cli": {"trainer", "probes", "traces", "dashboard"},
 }
-TORCH_IN_PROBES = ("sensors/", "watch.py", "recorder.py")
+TORCH_IN_PROBES = ("sensors/", "interventions/", "watch.py", "recorder.py")
 
 
 def python_files(root: Path, folder: str) -> list[Path]:
@@ -57,6 +57,7 @@ def test_the_dashboard_uses_no_sensors(repo_root: Path) -> None:
     for path in python_files(repo_root, "dashboard"):
         for name in imports_of(repo_root, path):
             assert not name.startswith(("foreshock.probes.sensors", "foreshock.probes.watch")), path
+            assert not name.startswith("foreshock.probes.interventions"), path
             assert not name.startswith("foreshock.probes.recorder"), path
 
 

@@ -3,7 +3,8 @@
     python docs/screenshots.py runs/ demo
 
 writes docs/dashboard-light.png and docs/dashboard-dark.png (1440 pixels wide); `--view event --name event` pictures
-another view, `--crop 1200` cuts below, `--width 390` and `--out DIR` for other ones.
+another view, `--crop 1200` cuts below, `--width 390` and `--out DIR` for other ones. `docs/made_up.py`
+writes the runs of those pictures that are not of the demo.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """What the store costs: bytes a value, microseconds a step, milliseconds a read, beside other trackers in the same run.
 
-`python benchmarks/store.py --steps 1000000` measures foreshock alone; `--peers` adds, at `--peer-steps`, the stores of
-`benchmarks/store_peers.py` that are installed (`pip install 'foreshock[bench]'`). Best of several for reads; the disk
-is the one of the temporary folder (TMPDIR).
+    python benchmarks/store.py
+
+measures foreshock at a million steps, exact and with 11 bits, then at `--peer-steps` beside the stores of
+`benchmarks/store_peers.py` that are installed (`pip install 'foreshock[bench]'`; the others are named). Best of several
+for reads; the disk is the one of the temporary folder (TMPDIR).
 """
 
 from __future__ import annotations
@@ -202,10 +204,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("--layers", type=int, default=150)
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--rounding-bits", type=int, default=None, help="a second trace with so many bits")
-    parser.add_argument("--peers", action="store_true", help="other stores too, at --peer-steps")
-    parser.add_argument("--peer-steps", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--rounding-bits", type=int, default=11, help="a second trace with so many bits; 0: none")
+    parser.add_argument("--peer-steps", type=int, default=2_000, help="the other stores' steps; 0: without them")
     options = parser.parse_args()
     print(Row.head(options.layers))
     with tempfile.TemporaryDirectory() as folder:
@@ -213,7 +214,7 @@ def main() -> None:
         if options.rounding_bits:
             row = foreshock_row(Path(folder), options.layers, options.steps, options.rounding_bits)
             print(row.text(options.steps), flush=True)
-    if options.peers:
+    if options.peer_steps:
         with tempfile.TemporaryDirectory() as folder:
             row = foreshock_row(Path(folder), options.layers, options.peer_steps)
             print(row.text(options.peer_steps), flush=True)

@@ -193,6 +193,18 @@ def test_from_the_list_to_a_spike_and_back(browser: Any, root: Path) -> None:
     assert severe(browser) == []
 
 
+def test_another_event_is_shown_long_after_the_picture(browser: Any, root: Path) -> None:
+    """A run that has ended sends beats only, and they must not keep the page from asking for another event."""
+    synthetic.write_run(root / "demo")
+    with served(root) as address:
+        browser.get(f"{address}?view=event&run=demo&event=patch_embed@1011")
+        wait_for(lambda: "1,011" in text(browser, "#event-told"), "an event is shown")
+        set_props(browser, "push", {"data": {"run": "demo", "kind": "beat", "cursor": None}})
+        browser.execute_script("window.foreshock.choose('patch_embed@619')")
+        wait_for(lambda: "step 619" in text(browser, "#event-told"), "another one is")
+    assert severe(browser) == []
+
+
 def test_no_view_goes_on_showing_another_run(browser: Any, root: Path) -> None:
     """Where a run has nothing to show, the panels of the run before are put away, and it is said why."""
     synthetic.write_run(root / "demo")

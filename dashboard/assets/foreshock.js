@@ -337,8 +337,9 @@
       kept.place = { view, run, layers, scale, compared, by, axis };
       tellAddress();
       if (!run || run !== kept.run) return same();
-      const there = push && push.run === run && push.kind !== "beat" ? "there" : "";
-      const best = push && push.run === run ? push.best || "" : "";
+      const mine = push && push.run === run, beat = mine && push.kind === "beat";
+      const before = kept.focusOf.startsWith(`${run}|`);  // a beat tells nothing new, and no less is there than before it
+      const there = mine && (!beat || before) ? "there" : "", best = beat ? kept.best : (mine && push.best) || "";
       const key = `${run}|${wanted || best}|${there}`;
       if (key === kept.focusOf || !there) return same();
       kept.focusOf = key;

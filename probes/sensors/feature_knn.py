@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from ...traces.schema import SCALARS, Series
 
-MAX_BYTES = 64 * 2**20  # of one temporary: at 128,000 queued features, 131 queries at a time
+MAX_BYTES = 64 * 2**20  # of one temporary: at 128,000 queued features 131 queries at a time, by pieces 1,024
 HOST_ROWS = 32  # queries at a time on a CPU: their cosines and all that is made of them stay in the cache
 HOST_COLUMNS = 16_384  # features of a long queue at a time on a CPU
 HOST_BANK = 8 * 2**20  # bytes of a queue that a CPU reads from its cache again and again; a longer one for many queries

@@ -16,12 +16,14 @@ from ..probes.spikes import Spike, SpikeFinder
 from ..traces.errors import TraceError, TraceNotFoundError
 from ..traces.reader import Trace, open_trace
 from ..traces.runs import find_runs
+from .searching import SearchEndedError, Searching, warmup_of
 
 REFRESH_S = 0.4  # a commit comes about once a second: looking more often finds nothing new
 LISTING_S = 2.0
-AT_ONCE = 300_000  # values (rows times layers) that are searched for spikes while the browser waits; more, beside it
-CHUNK = 30_000  # values between two looks of a search beside it: about 50 ms
-REST_S = 0.01  # ... and a pause, so that zooming stays quick meanwhile
+AT_ONCE = 300_000  # values (rows times layers) that are searched while the browser waits; more, in a process beside it
+CHUNK = 600_000  # values between two reports of a search beside it
+REST_S = 0.0  # ... and a pause; the process gives way by its priority
+RETRY_S = 30.0  # before a search begins again whose process was ended from outside
 KEPT = 64  # followers; a browser that comes back to a dropped one waits for its spikes again
 
 
@@ -47,7 +49,7 @@ class Snapshot:
 class Follower:
     """Keeps a snapshot of the run at `path` fresh. Every method may be called from any thread.
 
-    A look at the disk is cheap; the spikes of a long run are searched on a thread of their own, and nobody waits for
+    A look at the disk is cheap; the spikes of a long run are searched in a process of their own, and nobody waits for
     it: `searched` tells how far it is.
     """
 
@@ -56,7 +58,7 @@ class Follower:
         self._lock = threading.Lock()
         self._checked = float("-inf")
         self._snapshot = Snapshot(run, None, "broken", "not read yet")
-        self._search = _Search()
+        self._search = _Search(path)
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot; looks at the disk at most every `REFRESH_S`, and waits only for the first look."""
@@ -78,9 +80,10 @@ class Follower:
             epoch = f"{trace.attrs.get('created', '')}/{trace.generation}"
             if epoch != old.epoch or len(trace) < self._search.fed:
                 self._search.stop()
-                self._search = _Search()
+                self._search = _Search(self._path)
             self._search.follow(trace)
-            message, found = str(trace.attrs.get("message") or ""), self._search.found
+            told = [str(trace.attrs.get("message") or ""), self._search.message]
+            message, found = " ".join(filter(None, told)), self._search.found
             return Snapshot(self._run, trace, trace.state, message, epoch, found.spikes, found.dips, found.share(trace))
         except TraceNotFoundError as error:
             return Snapshot(self._run, old.trace, "deleted", str(error), old.epoch, old.spikes, old.dips)
@@ -101,58 +104,70 @@ class _Found:
 class _Search:
     """The spikes and dips of one epoch of a run, as rows come; what is found so far is published as one object."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         self.found = _Found()
+        self.message = ""
         self.fed = 0
+        self._path = path
         self._finder: SpikeFinder | None = None
         self._closed: list[Spike] = []
         self._thread: threading.Thread | None = None
-        self._stopped = False
+        self._beside: Searching | None = None
+        self._not_before = 0.0
         self._dips_rows, self._dips_cost, self._dips_at = -1, 0.0, 0.0
 
     def stop(self) -> None:
-        """End the thread after its chunk: the run's rows have changed."""
-        self._stopped = True
+        """End the process, if there is one: the run's rows have changed."""
+        if self._beside is not None:
+            self._beside.stop()
 
     def follow(self, trace: Trace) -> None:
-        """Take in the rows that are new: at once if they are few, else on a thread that goes on by itself."""
-        if self._thread is not None and self._thread.is_alive():
+        """Take in the rows that are new: at once if they are few, else in a process of its own."""
+        if (self._thread is not None and self._thread.is_alive()) or time.monotonic() < self._not_before:
             return
-        if (len(trace) - self.fed) * max(1, len(trace.layers)) <= AT_ONCE:
-            self._take(trace)
+        searches = "grad_norm" in trace.series and bool(trace.layers)
+        if not searches or (len(trace) - self.fed) * len(trace.layers) <= AT_ONCE:
+            self._take(trace, searches)
         else:
-            self._thread = threading.Thread(target=self._take, args=(trace, REST_S), daemon=True, name="search")
+            piece = max(256, CHUNK // len(trace.layers))
+            self._beside = Searching(self._path, len(trace), piece, REST_S)
+            self._thread = threading.Thread(target=self._listen, args=(trace, self._beside), daemon=True, name="search")
             self._thread.start()
 
-    def _take(self, trace: Trace, rest: float = 0.0) -> None:
-        try:
-            dips = self._find_dips(trace)
-            searches = "grad_norm" in trace.series and bool(trace.layers)
-            rows = max(256, CHUNK // max(1, len(trace.layers))) if searches else len(trace)
-            while self.fed < len(trace) and not self._stopped:
-                stop = min(len(trace), self.fed + rows)
-                if searches:
-                    self._feed(trace, stop)
-                self.fed = stop
-                if rest:
-                    self.found = self._publish(dips)
-                    time.sleep(rest)
-            self.found = self._publish(dips)
-        except TraceError:
-            if not rest:
-                raise
-            # On the thread: the run was cut short or deleted meanwhile, and the next look at the disk says so.
-
-    def _feed(self, trace: Trace, stop: int) -> None:
-        if self._finder is None:
-            self._finder = SpikeFinder(trace.layers, warmup_steps=_warmup(trace), nan="gap")
-        values = trace.read("grad_norm", start=self.fed, stop=stop)
-        self._closed += self._finder.update(trace.steps[self.fed : stop], values)
-
-    def _publish(self, dips: Sequence[Dip]) -> _Found:
+    def _take(self, trace: Trace, searches: bool) -> None:
+        dips = self._find_dips(trace)
+        if searches and self.fed < len(trace):
+            if self._finder is None:
+                self._finder = _finder(trace)
+            values = trace.read("grad_norm", start=self.fed)
+            self._closed += self._finder.update(trace.steps[self.fed :], values)
+        self.fed = len(trace)
         under_way = self._finder.open_events() if self._finder is not None else []
-        spikes = sorted([*self._closed, *under_way], key=lambda spike: spike.onset)
-        return _Found(spikes, dips, self.fed)
+        self.found = _found(self._closed, under_way, dips, self.fed)
+
+    def _listen(self, trace: Trace, beside: Searching) -> None:
+        closed: list[Spike] = []
+        dips: Sequence[Dip] = self.found.dips
+        began = time.monotonic()
+        try:
+            for told in beside.answers():
+                if "dips" in told:
+                    dips = [Dip(**dip) for dip in told["dips"]]
+                    self._dips_rows, self._dips_at = len(trace), time.monotonic()
+                    self._dips_cost = self._dips_at - began
+                elif "fed" in told:
+                    closed += [Spike(**spike) for spike in told["closed"]]
+                    self.message = ""
+                    self.found = _found(closed, [Spike(**spike) for spike in told["open"]], dips, told["fed"])
+                elif "state" in told:
+                    finder = _finder(trace)
+                    finder.load_state_dict(told["state"])
+                    self._finder, self._closed, self.fed = finder, closed, len(trace)
+                # An error: the run was cut short or deleted meanwhile, and the next look at the disk says so.
+        except SearchEndedError as error:
+            self._not_before = time.monotonic() + RETRY_S
+            again = f"it begins again in {RETRY_S:.0f} s" if RETRY_S >= 1 else "it begins again"
+            self.message = f"The search for spikes was ended from outside ({error}); {again}."
 
     def _find_dips(self, trace: Trace) -> Sequence[Dip]:
         """Dips are sought in the whole curve, so on a long one at most a tenth of the time goes into it."""
@@ -167,9 +182,12 @@ class _Search:
         return dips
 
 
-def _warmup(trace: Trace) -> int:
-    given = trace.meta.get("warmup_steps")
-    return int(given) if isinstance(given, (int, float)) and given == given else 0
+def _finder(trace: Trace) -> SpikeFinder:
+    return SpikeFinder(trace.layers, warmup_steps=warmup_of(trace), nan="gap")
+
+
+def _found(closed: Sequence[Spike], under_way: Sequence[Spike], dips: Sequence[Dip], fed: int) -> _Found:
+    return _Found(sorted([*closed, *under_way], key=lambda spike: spike.onset), dips, fed)
 
 
 class Runs:

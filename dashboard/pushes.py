@@ -176,7 +176,7 @@ def _digest(snapshot: Snapshot) -> str:
     """Changes when a mark, a shade or a row of the tables does."""
     parts = [f"{s.layer}{s.onset}{s.peak}{s.ratio:.3g}{s.kind}" for s in snapshot.spikes]
     parts += [f"{d.onset_by}{d.nadir}{d.depth:.3g}{d.kind}{d.end or snapshot.rows}" for d in snapshot.dips]
-    told = "|".join([f"{snapshot.searched:.2f}", *parts])
+    told = "|".join([f"{math.floor(20 * snapshot.searched)}", snapshot.message, *parts])
     return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 

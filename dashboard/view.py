@@ -215,8 +215,13 @@ def numbers(values: NDArray[np.floating], digits: int = 4) -> list[float | None]
     >>> numbers(np.array([1.23456, np.nan]))
     [1.235, None]
     """
-    clipped = np.clip(values, -1e30, 1e30).tolist()
-    return [None if value != value else float(f"{value:.{digits}g}") for value in clipped]
+    clipped = np.clip(np.asarray(values, dtype=np.float64), -1e30, 1e30)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        power = digits - 1 - np.floor(np.log10(np.abs(clipped)))
+    power = np.where(np.isfinite(power), np.clip(power, -22, 22), 0)  # up to there a power of ten is exact
+    up, down = 10.0 ** np.maximum(power, 0), 10.0 ** np.maximum(-power, 0)
+    rounded = (np.rint(clipped * up / down) / up * down).tolist()
+    return [None if value != value else value for value in rounded] if np.isnan(clipped).any() else rounded
 
 
 def _strength(spike: Spike) -> float:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
 import synthetic
 from browsing import served, wait_for
@@ -20,6 +24,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from foreshock.dashboard.app import create_app, serve
 from foreshock.dashboard.follow import Follower, Runs
+from foreshock.traces.writer import TraceWriter
 
 HOST = "127.0.0.1:8050"
 ORIGIN = f"http://{HOST}"
@@ -81,7 +86,8 @@ def test_a_zoomed_window_comes_finer(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (b"", 400), (b"{", 400), (b"[" * 60_000, 400), (b"x" * 2_000_000, 413), (b"null", 204), (b"7", 204), (b"{}", 204),
+        (b"", 400), (b"{", 400), (b"[" * 60_000, 400), (b"x" * 2_000_000, 413), (b"null", 204), (b"7", 204),
+        (b"{}", 204),
         (b'{"run": "../secret", "window": [0, 9]}', 204), (b'{"run": "demo"}', 204),
         (b'{"run": "demo", "window": [null, 9]}', 204), (b'{"run": "demo", "window": [9e9, -9e9]}', 200),
     ],
@@ -363,6 +369,49 @@ def test_nobody_waits_for_the_search_of_a_long_run(tmp_path: Path, monkeypatch: 
     last = follower.snapshot()
     assert list(last.spikes) == sorted(find_spikes(open_trace(path)), key=lambda s: s.onset)
     assert last.dips
+
+
+def searches(parents: set[int]) -> set[int]:
+    """The processes that search for spikes, started by one of `parents`."""
+    listed = subprocess.check_output(["ps", "-eo", "pid,ppid,args"], text=True).splitlines()[1:]
+    told = [line.split(None, 2) for line in listed]
+    return {int(pid) for pid, parent, args in told if "dashboard.searching" in args and int(parent) in parents}
+
+
+def children() -> set[int]:
+    told = subprocess.check_output(["ps", "-eo", "pid,ppid"], text=True).splitlines()[1:]
+    return {int(pid) for pid, parent in map(str.split, told) if int(parent) == os.getpid()}
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="kills a process by its number")
+def test_a_search_that_is_killed_says_so_and_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"AT_ONCE": 0, "CHUNK": 0, "REST_S": 0.2, "REFRESH_S": 0.0, "RETRY_S": 0.5}.items():
+        monkeypatch.setattr(f"foreshock.dashboard.follow.{name}", value)
+    follower = Follower("a", synthetic.write_run(tmp_path / "a"))
+    wait_for(lambda: 0 < follower.snapshot().searched < 1, "the search has begun")
+    os.kill(searches({os.getpid()}).pop(), signal.SIGKILL)
+    wait_for(lambda: "was ended from outside (signal SIGKILL)" in follower.snapshot().message, "it says so")
+    wait_for(lambda: follower.snapshot().searched == 1.0, "it has begun again, and ends")
+    assert follower.snapshot().message == ""
+    assert follower.snapshot().spikes
+
+
+def test_a_search_ends_with_its_server(tmp_path: Path) -> None:
+    made = np.random.default_rng(0).lognormal(0, 0.1, (150, 30_000))
+    with TraceWriter(tmp_path / "a", layers=[f"blocks.{i:03d}" for i in range(150)]) as writer:
+        writer.extend(np.arange(30_000), {"grad_norm": made})
+    begun: set[int] = set()
+    with served(tmp_path) as address:
+        body = {
+            "output": "push.data",
+            "outputs": {"id": "push", "property": "data"},
+            "inputs": [{"id": "want", "property": "data", "value": {"run": "a"}}],
+            "changedPropIds": ["want.data"],
+        }
+        kind = {"content-type": "application/json"}
+        urlopen(Request(f"{address}_dash-update-component", json.dumps(body).encode(), kind)).close()
+        wait_for(lambda: begun.update(searches(children())) or begun, "the search has begun", 20)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in begun), "it has ended with the server", 20)
 
 
 def test_the_dashboard_starts_without_torch() -> None:

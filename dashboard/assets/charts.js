@@ -41,8 +41,9 @@
   function draw(node) {
     const make = waiting.get(node.dataset.chart);
     waiting.delete(node.dataset.chart);
-    const { data, layout } = make();
-    const first = !node._fullLayout;
+    const figure = make();
+    if (!figure) return;
+    const { data, layout } = figure, first = !node._fullLayout;
     window.Plotly.react(node, data, layout, CONFIG);
     if (first) fs.listen(node.dataset.chart, node);
   }

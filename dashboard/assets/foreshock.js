@@ -124,7 +124,10 @@
   }
 
   function draw(name) {
-    fs.charts.due(name, () => fs.dress(figure(name), kept.schemes[scheme()], fs.shared(name) ? kept.zoom || kept.extent : null));
+    fs.charts.due(name, () => {
+      const held = figure(name);  // none where another run was chosen meanwhile
+      return held && fs.dress(held, kept.schemes[scheme()], fs.shared(name) ? kept.zoom || kept.extent : null);
+    });
   }
 
   function drawSteps() {

@@ -57,7 +57,7 @@ def panel_card(name: str, panel: Panel) -> html.Section:
 def pair(cards: Sequence[html.Section]) -> html.Div:
     """Cards in two columns, each packed on its own; one below the other, in the given order, where it is narrow."""
     for i, one in enumerate(cards):
-        one.style = {"order": i}
+        setattr(one, "style", {"order": i})  # noqa: B010 (a property that dash makes)
     columns = [html.Div(list(cards[side::2]), className="fs-column") for side in (0, 1)]
     return html.Div(columns, className="fs-grid fs-halves fs-pair")
 

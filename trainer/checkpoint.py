@@ -12,11 +12,13 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .config import TrainConfig
 
 # These say where and how a run is done, not what it computes; they may change when it is resumed.
 MAY_DIFFER = frozenset(
@@ -129,13 +131,15 @@ def _sync(folder: Path) -> None:
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Fields in which two configurations (`dataclasses.asdict`) make different runs, as sentences.
 
-    Where a run writes, what it prints and the device may differ; so may its length, if no schedule depends on it.
+    Where a run writes, what it prints and the device may differ; so may its length, if no schedule depends on it. A
+    field that an older version did not save was at its default.
 
     >>> old = {"seed": 0, "device": "cpu", "optim": {"base_lr": 0.1}}
     >>> differences(old, {"seed": 1, "device": "cuda", "optim": {"base_lr": 0.1}})
     ['seed was 0 and is 1']
     """
-    old, new = _flat(saved), _flat(now)
+    defaults, new = _flat(asdict(TrainConfig())), _flat(now)
+    old = {name: defaults[name] for name in new if name in defaults} | _flat(saved)
     free = MAY_DIFFER
     if new.get("optim.schedule") == "constant" and new.get("method.momentum_schedule") == "constant":
         free = free | LENGTH

@@ -10,6 +10,7 @@ __all__ = [
     "AugmentConfig",
     "DataConfig",
     "HeadConfig",
+    "InterveneConfig",
     "MethodConfig",
     "OptimConfig",
     "ProbeConfig",
@@ -25,6 +26,7 @@ from typing import Literal
 from .config_backbone import ResNetConfig, VitConfig
 from .config_checks import choice, fraction, not_negative, positive, without_effect
 from .config_input import AugmentConfig, DataConfig
+from .config_intervene import InterveneConfig
 from .config_method import HeadConfig, MethodConfig
 from .config_optim import OptimConfig
 from .config_scale import ScaleConfig
@@ -85,6 +87,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(saturation=0.0, hue=0.0, gray_p=0.0))
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    intervene: InterveneConfig = field(default_factory=InterveneConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     batch_size: int = 256
     """Images a step over all processes (each is seen in two crops)."""

@@ -24,14 +24,24 @@ class Guard:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler, *, protect: bool = True
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scaler: torch.amp.GradScaler,
+        *,
+        protect: bool = True,
+        skips: bool = False,
     ) -> None:
         self.optimizer, self.scaler, self.protect = optimizer, scaler, protect
-        self._buffers = list(model.buffers()) if protect else []
+        self._buffers = list(model.buffers()) if protect or skips else []
         self._saved = [buffer.clone() for buffer in self._buffers]
 
-    def step(self, bad: Tensor) -> None:
-        """Step if the 0-dim bool `bad` is False; after backward, unscaling and clipping."""
+    def step(self, bad: Tensor, skipped: bool = False) -> None:
+        """Step if the 0-dim bool `bad` is False; after backward, unscaling and clipping.
+
+        `skipped` (of a guard that `skips`): an intervention took the gradients away, so the optimizer's step does
+        nothing, and running statistics go back too.
+        """
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)  # which leaves out an overflow by itself
             self.scaler.update()
@@ -43,6 +53,8 @@ class Guard:
             self.optimizer.step()
         elif not bad.item():
             self.optimizer.step()
+        if skipped or not self.protect:
+            bad = torch.full_like(bad, skipped)
         self._settle(bad)
 
     def _settle(self, bad: Tensor) -> None:

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from rich.console import Console
 from torch import Tensor
 
+from ..probes.interventions._acting import ACTED
 from .batches import batches
 from .clipping import build_clipping
 from .config import TrainConfig
@@ -41,9 +42,9 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
     run = prepare(run) if isinstance(run, TrainConfig) else run
     config, device, processes, total = run.config, run.device, run.processes, run.schedules.total_steps
     model, optimizer, scaler, tracing = run.model, run.optimizer, run.scaler, run.tracing
-    chance, clip = chance_of(config), build_clipping(config, observed_layers(model))
+    chance, clip, intervene = chance_of(config), build_clipping(config, observed_layers(model)), run.intervention
     health = Health(device, run.gradients.layers, scaled=scaler.is_enabled(), hold=config.nonfinite == "stop")
-    guard = Guard(model, optimizer, scaler, protect=config.nonfinite != "record")
+    guard = Guard(model, optimizer, scaler, protect=config.nonfinite != "record", skips=intervene is not None)
     status: Status | None = "finished"
     vote, stop = StopVote(processes), 0
     console = console if processes.main else Console(quiet=True)
@@ -53,6 +54,8 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
         model.train()
         for step, batch in enumerate(batches(run.data, config, device, run.start, total, processes), run.start):
             lr, momentum = run.schedules.lr(step), run.schedules.momentum(step)
+            if intervene and intervene.skipped:
+                momentum = 1.0  # no update, so nothing that the momentum encoder could follow
             set_lr(optimizer, lr, step)
             with run.autocast():
                 output = run.forward(batch.x1, batch.x2, momentum)
@@ -79,11 +82,15 @@ def train(run: TrainConfig | Run, console: Console | None = None) -> Result:
                 scalars["nonfinite"] = health.bad
                 tracing.observe(step, output, batch.labels, scalars | output.logs)
                 before = now
+            if intervene:
+                acted, norms = intervene.act(norms, run.gradients.last["grad_norm_total"])
+                if tracing:
+                    tracing.note({ACTED.name: acted})
             if clip:
                 clipped = clip(norms)
                 if tracing:
                     tracing.note(clipped)
-            guard.step(health.leave_out)
+            guard.step(health.leave_out, skipped=intervene is not None and intervene.skipped)
             progress.advance()
             stop = vote.cast(interrupts.asked)
             if stop or reporter.due(step):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..probes.interventions._acting import Intervention
 from ..traces.places import place_of
 from .batches import steps_per_epoch
 from .checkpoint import CheckpointError, Checkpoints, differences
@@ -19,6 +20,7 @@ from .data import ImageSet, load_dataset
 from .distributed import Processes, join, pick_device
 from .fitting import check_fitting, fit
 from .folder import ImageFolder
+from .intervening import build_intervention
 from .methods import build_method
 from .observed import Gradients, observed_layers
 from .optim import build_optimizer
@@ -48,6 +50,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     checkpoints: Checkpoints | None
+    intervention: Intervention | None = None
     tracing: "Tracing | None" = None
     start: int = 0
     notes: list[str] = field(default_factory=list)
@@ -74,6 +77,7 @@ class Run:
             "scaler": self.scaler.state_dict(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "intervention": self.intervention.state_dict() if self.intervention else None,
             "tracing": self.tracing.state_dict() if self.tracing else None,
         }
 
@@ -82,6 +86,8 @@ class Run:
         load_optimizer(self.optimizer, state["optimizer"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
+        if self.intervention and state.get("intervention"):
+            self.intervention.load_state_dict(state["intervention"])
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda" and state["random_cuda"] is not None:
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
@@ -127,6 +133,8 @@ def prepare(config: TrainConfig) -> Run:
         checkpoints=checkpoints,
         notes=saved.notes if saved else [],
     )
+    with processes.together():
+        run.intervention = build_intervention(config, observed_layers(model), run.optimizer)
     if saved:
         run.restore(saved.state)
     if config.trace is not None and run.start < schedules.total_steps:
@@ -198,6 +206,7 @@ def _trace(run: Run, state: Mapping[str, Any] | None) -> None:
         run.device,
         run.processes,
         resume_at,
+        run.intervention,
     )
     if state is not None:
         if state["tracing"]:

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from ..probes.alerts import Alerts
 from ..probes.flight import FlightRecorder
+from ..probes.interventions._acting import ACTED, Intervention, Tells
 from ..probes.recorder import Recorder
 from ..probes.sensors._choice import choose_sensors
 from ..probes.sensors.feature_knn import FeatureKNN
@@ -53,6 +54,7 @@ class Tracing:
         device: torch.device,
         processes: Processes,
         resume_at: int | None = None,
+        intervention: Intervention | None = None,
     ) -> None:
         assert config.trace is not None
         self.path = config.trace
@@ -78,7 +80,11 @@ class Tracing:
             if config.probe.flight_recorder:
                 flight = FlightRecorder(self.writer)
                 self.alerts = Alerts(self.writer, (), warmup_steps=schedules.warmup_steps, flight=flight)
-        self.recorder = Recorder(self.alerts or self.writer or _NoWriter(), sensors, noted=noted)  # pyright: ignore
+        told = self.alerts or self.writer or _NoWriter()
+        if intervention:
+            noted = [*noted, ACTED]
+            told = Tells(told, intervention) if self.writer else told
+        self.recorder = Recorder(told, sensors, noted=noted)  # pyright: ignore[reportArgumentType]
         self._hook = optimizer.register_step_post_hook(self._after_step)
 
     def observe(self, step: int, output: Output, labels: Tensor | None, scalars: Mapping[str, Tensor | float]) -> None:

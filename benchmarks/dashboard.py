@@ -1,15 +1,17 @@
 """What looking costs: seconds to the first picture, milliseconds and bytes a zoom, memory, in headless Chromium.
 
 `python benchmarks/dashboard.py --steps 1000000` measures foreshock on a made-up run of 150 layers with 20 spikes of a
-single step; `--tensorboard-steps 20000` shows as much of the same data to TensorBoard (pip install tensorboard),
-`--plain` to a plain Dash app with one line a layer, every n-th step. Times are those of the page's own clock; a zoom is
-timed from the request to the second frame after the finer columns are drawn.
+single step. `--tensorboard-steps 5000` shows as much of the same data to TensorBoard (pip install tensorboard),
+`--resampler-steps 1000000` to a plain Dash app with plotly-resampler (pip install plotly-resampler), `--plain` to one
+with a line a layer, every n-th step. Times are those of the page's own clock; a zoom is timed from the request to the
+second frame after the finer columns are drawn in every chart on the screen. Of the others only the traffic is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import socket
 import statistics
@@ -39,13 +41,20 @@ WATCH = """
 ZOOM = """
 const [low, high, done] = arguments, kept = window.foreshock.kept, from = performance.now();
 performance.clearResourceTimings();
+window.tasks = window.tasks || (() => {
+  const seen = [0];
+  const keep = (list) => seen.push(...list.getEntries().map((e) => e.duration));
+  new PerformanceObserver(keep).observe({ type: "longtask" });
+  return seen;
+})();
+window.tasks.length = 1;
 window.foreshock.setZoom([low, high]);
 const wanted = [low, high].join();
 const plot = document.querySelector("#card-heatmap .js-plotly-plot");
 const finish = () => requestAnimationFrame(() => requestAnimationFrame(() => {
   const sent = performance.getEntriesByType("resource").filter((e) => /_dash-update-component|columns$/.test(e.name));
   done([performance.now() - from, sent.reduce((sum, e) => sum + e.transferSize, 0),
-        Math.max(...window.foreshock.map.highest(plot.data[0].fine || plot.data[0].map))]);
+        Math.max(...window.foreshock.map.highest(plot.data[0].fine || plot.data[0].map)), Math.max(...window.tasks)]);
 }));
 const look = () => {
   const there = kept.fine && kept.fine.of === wanted && Math.abs(plot.layout.xaxis.range[0] - low) < 1
@@ -123,6 +132,12 @@ def memory_mb(pid: int, field: str = "VmHWM") -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1000
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has taken so far, without its children. Linux only."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def foreshock(root: Path, run: str, steps: int, zooms: int) -> None:
     """First picture, zooms and memory of the dashboard."""
     port = free_port()
@@ -137,22 +152,25 @@ def foreshock(root: Path, run: str, steps: int, zooms: int) -> None:
         _wait(browser, "return window.firstPaint || 0")
         time.sleep(2)
         print(f"first picture: {firsts[0] / 1000:.2f} s cold, {min(firsts[1:]) / 1000:.2f} s with a warm browser cache")
-        _zooms(browser, steps, zooms, "while spikes are looked for")
+        _zooms(browser, server.pid, steps, zooms, "while spikes are looked for")
         _wait(browser, "return !document.querySelector('#headline').textContent.startsWith('Looking')", 900)
-        _zooms(browser, steps, zooms, "after that")
+        _zooms(browser, server.pid, steps, zooms, "after that")
         print(f"server memory: {memory_mb(server.pid):.0f} MB at most, {memory_mb(server.pid, 'VmRSS'):.0f} MB now")
 
 
-def _zooms(browser: Any, steps: int, count: int, when: str) -> None:
-    rng, taken = np.random.default_rng(1), []
+def _zooms(browser: Any, server: int, steps: int, count: int, when: str) -> None:
+    rng, taken, before = np.random.default_rng(1), [], cpu_seconds(server)
     for i in range(count):
         span = max(200, int(steps / 4 ** (1 + i % 6)))
         low = int(rng.integers(0, steps - span))
         taken.append(browser.execute_async_script(ZOOM, low, low + span))
+    spent = cpu_seconds(server) - before
     times, sent = sorted(row[0] for row in taken), sorted(row[1] for row in taken)
     print(
         f"{count} zooms {when}: best {times[0]:.0f}, median {statistics.median(times):.0f}, worst {times[-1]:.0f} ms; "
-        f"sent {statistics.median(sent) / 1000:.0f} kB, at most {sent[-1] / 1000:.0f} kB"
+        f"sent (gzip'd) {statistics.median(sent) / 1000:.0f} kB, at most {sent[-1] / 1000:.0f} kB; "
+        f"longest main-thread task {max(row[3] for row in taken):.0f} ms; "
+        f"server {1000 * spent / count:.0f} ms CPU a zoom"
     )
 
 
@@ -215,23 +233,55 @@ def plain(trace: Trace, work: Path) -> None:
         quiet_page("plain Dash, every n-th step", f"http://127.0.0.1:{port}/", server, browser)
 
 
+RESAMPLER = """
+import sys, numpy as np, plotly.graph_objects as go
+from dash import Dash, dcc, html
+from plotly_resampler import FigureResampler
+values, figure = np.load(sys.argv[1]), FigureResampler(go.Figure(), default_n_shown_samples=1000)
+for row in values:
+    figure.add_trace(go.Scattergl(mode="lines"), hf_x=np.arange(len(row)), hf_y=row)
+app = Dash()
+app.layout = html.Div([dcc.Graph(id="graph", figure=figure)])
+figure.register_update_graph_callback(app, "graph")
+app.run(port=int(sys.argv[2]))
+"""
+
+
+def resampler(trace: Trace, steps: int, work: Path) -> None:
+    """The same numbers in a plain Dash app with plotly-resampler: a line a layer, all in memory."""
+    np.save(work / "values.npy", trace.read("grad_norm", stop=steps))
+    port = free_port()
+    began = time.monotonic()
+    with (
+        served([sys.executable, "-c", RESAMPLER, str(work / "values.npy"), str(port)], port) as server,
+        chromium() as browser,
+    ):
+        print(f"plotly-resampler, {steps:,} steps: the server answers after {time.monotonic() - began:.1f} s")
+        quiet_page(f"plotly-resampler, {steps:,} steps", f"http://127.0.0.1:{port}/", server, browser)
+
+
 def main() -> None:
     """Parse the command line and print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--layers", type=int, default=150)
     parser.add_argument("--zooms", type=int, default=24)
+    parser.add_argument("--peers-only", action="store_true", help="leave foreshock itself out")
     parser.add_argument("--keep", type=Path, help="folder for the made-up run, used again the next time")
     parser.add_argument("--tensorboard-steps", type=int, default=0)
+    parser.add_argument("--resampler-steps", type=int, default=0)
     parser.add_argument("--plain", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = args.keep or Path(folder) / "runs"
         trace = make(root / "made", args.steps, args.layers)
         print(f"{args.layers} layers x {args.steps:,} steps")
-        foreshock(root, "made", args.steps, args.zooms)
+        if not args.peers_only:
+            foreshock(root, "made", args.steps, args.zooms)
         if args.plain:
             plain(trace, Path(folder))
+        if args.resampler_steps:
+            resampler(trace, args.resampler_steps, Path(folder))
         if args.tensorboard_steps:
             tensorboard(trace, args.tensorboard_steps, Path(folder))
 

@@ -33,7 +33,8 @@ def figure(comparison: Comparison) -> Figure:
         point = Scatter(x=[middle], y=[name], error_x=spread, mode="markers", marker=mark, text=[told], name=name)
         drawing.add_trace(point.update(hovertemplate="%{y}: %{text}<extra></extra>", showlegend=False), row=1, col=1)
     if known:
-        drawing.add_vline(x=1, line={"color": _LINE, "dash": "dash"}, row=1, col=1)
+        line = {"color": _LINE, "dash": "dash"}
+        drawing.add_vline(x=1, line=line, row=1, col=1)  # pyright: ignore[reportArgumentType]
     if comparison.accuracy is not None:
         for name, colour, seeds in zip("ab", (_A, _B), comparison.accuracy.by_seed, strict=True):
             mark = {"color": colour, "size": 9, "opacity": 0.7}

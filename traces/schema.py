@@ -130,6 +130,7 @@ SCALARS = {
         _scalar("ideal_loss", "1", "the loss where every positive pair coincides and all others are orthogonal"),
         _scalar("knn_accuracy", "1", "kNN accuracy on features, 0 to 1; NaN where not evaluated"),
         _scalar("knn_queries", "images", "number of images behind that evaluation"),
+        _scalar("knn_accuracy_fresh", "1", "the same queries against the queue's images encoded anew, as a dip begins"),
         _scalar("wall_time", "s", "seconds since 1970-01-01 UTC"),
         _scalar("step_time", "s", "duration of the step"),
         _scalar("grad_norm_total", "1", "L2 norm of the whole gradient"),

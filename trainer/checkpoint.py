@@ -25,6 +25,7 @@ MAY_DIFFER = frozenset(
     {
         "device",
         "probe.flight_recorder",
+        "probe.staleness_control",
         "probe.sensors",
         "trace",
         "overwrite",

@@ -59,6 +59,9 @@ class ProbeConfig:
     """Number of neighbours that vote."""
     knn_temperature: float = 0.07
     """Temperature of the vote: a neighbour's weight is exp(cosine similarity / temperature)."""
+    staleness_control: bool = False
+    """As a dip of the kNN accuracy begins, classify the same queries against the queue's images encoded anew: how much
+    of the fall is the queue's age? The host waits for the device at each evaluation."""
 
     def __post_init__(self) -> None:
         own = sorted({"grad_norm", "feature_knn"} & set(self.sensors))
@@ -70,7 +73,7 @@ class ProbeConfig:
         fraction(self, "knn_queue")
         positive(self, "knn_queue", "knn_k", "knn_temperature")
         if self.knn_every == 0:
-            without_effect(self, "with knn_every 0", "knn_queue", "knn_k", "knn_temperature")
+            without_effect(self, "with knn_every 0", "knn_queue", "knn_k", "knn_temperature", "staleness_control")
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ class TrainConfig:
         if self.checkpoint_dir is None:
             without_effect(self, "without checkpoint_dir", "checkpoint_every", "checkpoint_keep", "resume")
         if self.trace is None:
-            without_effect(self.probe, "without trace", "flight_recorder")
+            without_effect(self.probe, "without trace", "flight_recorder", "staleness_control")
         if self.trace is None and self.checkpoint_dir is None:
             without_effect(self, "without trace and checkpoint_dir", "overwrite")
         if self.overwrite and self.resume:

@@ -85,6 +85,7 @@ def _check_shards(config: TrainConfig) -> None:
             bool(others) and config.trace is not None,
             f"of sensors that goes with {', '.join(sorted(OF_FLOWS))}",
         ),
+        "probe.staleness_control": (config.probe.staleness_control, "it encodes by the backbone alone, leave it off"),
         "scale.compile": (config.scale.compile, "blocks are put together while it runs, leave it off"),
     }
     for setting, (given, why) in refused.items():

@@ -196,6 +196,18 @@ def _trace(run: Run, state: Mapping[str, Any] | None) -> None:
 
     there = run.config.trace is not None and place_of(run.config.trace).get("zarr.json") is not None
     resume_at = run.start if state is not None and there else None
+    control = None
+    if run.config.probe.staleness_control:
+        from .staleness import StalenessControl
+
+        control = StalenessControl(
+            run.config,
+            run.data,
+            run.model.encoder,  # pyright: ignore[reportArgumentType]
+            run.autocast,
+            run.device,
+            run.processes,
+        )
     run.tracing = Tracing(
         run.config,
         run.gradients,
@@ -206,6 +218,7 @@ def _trace(run: Run, state: Mapping[str, Any] | None) -> None:
         run.device,
         run.processes,
         resume_at,
+        control,
         run.intervention,
     )
     if state is not None:

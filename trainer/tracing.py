@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from ..probes.flight import FlightRecorder
 from ..probes.interventions._acting import ACTED, Intervention, Tells
 from ..probes.recorder import Recorder
 from ..probes.sensors._choice import choose_sensors
-from ..probes.sensors.feature_knn import FeatureKNN
 from ..traces.reader import Trace, open_trace
 from ..traces.schema import GRAD_NORM_CLIPPED
 from ..traces.writer import TraceWriter
@@ -31,10 +30,14 @@ from .config import TrainConfig
 from .data import ImageSet
 from .distributed import Processes
 from .folder import ImageFolder
-from .gathering import gather_views, sum_over_processes
+from .gathering import gather_views
 from .methods import Output
+from .monitor import Monitor, build_monitor
 from .observed import Gradients, observed_layers
 from .schedules import Schedules
+
+if TYPE_CHECKING:
+    from .staleness import StalenessControl
 
 
 class Tracing:
@@ -54,13 +57,15 @@ class Tracing:
         device: torch.device,
         processes: Processes,
         resume_at: int | None = None,
+        control: "StalenessControl | None" = None,
         intervention: Intervention | None = None,
     ) -> None:
         assert config.trace is not None
         self.path = config.trace
         self.seconds = 0.0
         self.processes = processes
-        self.knn = _knn(config, data, device, processes)
+        self.knn = build_monitor(config, data, device, processes)
+        self.staleness = control if self.knn else None
         self.others = choose_sensors(config.probe.sensors, model, optimizer, observed_layers(model))
         self.batch_size = config.batch_size
         sensors = (gradients, *([self.knn] if self.knn else []), *self.others.values())
@@ -90,11 +95,18 @@ class Tracing:
     def observe(self, step: int, output: Output, labels: Tensor | None, scalars: Mapping[str, Tensor | float]) -> None:
         """Record `step`: after the last backward and unscaling, before the optimizer's step."""
         start = time.perf_counter()
+        seen = None
         if self.knn and labels is not None:
-            features, classes = gather_views(output.features), gather_views(labels.repeat(2))
-            self.knn.feed(features, classes, images=len(classes) // 2)
+            seen = gather_views(output.features), gather_views(labels.repeat(2))
+            self.knn.feed(*seen, images=len(seen[1]) // 2)
         self._feed(step, output.features)
         self.recorder.observe(step, **scalars)
+        if self.staleness and self.knn and seen:
+            assert self.knn.now is not None
+            found = self.staleness.observe(step, self.knn, self.knn.now, *seen)
+            if found:
+                self.recorder.note(knn_accuracy_fresh=found[0])
+                self.event(step, "staleness", found[1])
         self.seconds += time.perf_counter() - start
 
     def _feed(self, step: int, features: Tensor) -> None:
@@ -148,13 +160,16 @@ class Tracing:
         self.recorder.__exit__(kind, error, at)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the kNN queue."""
-        return {"knn": self.knn.state_dict() if self.knn else None}
+        """The state of the kNN queue, and of what watches its curve."""
+        watching = self.staleness.state_dict() if self.staleness else None
+        return {"knn": self.knn.state_dict() if self.knn else None, "staleness": watching}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict()`."""
         if self.knn and state["knn"]:
             self.knn.load_state_dict(state["knn"])
+        if self.staleness and state.get("staleness"):
+            self.staleness.load_state_dict(state["staleness"])
 
     def results(self) -> tuple[dict[str, float], dict[str, float]]:
         """What the whole trace ends with: `last` and `best` kNN accuracy and the `best_step`; the last look at the
@@ -191,53 +206,7 @@ class _NoWriter:
         """Nothing is open."""
 
 
-class _Monitor(FeatureKNN):
-    """The kNN sensor, whose newest accuracy stays at hand for the printed line.
-
-    Every process has the whole queue, classifies its own part of the batch and is told how many all got right.
-    """
-
-    latest: Tensor | None = None
-    processes = Processes()
-
-    def _count_right(self, features: Tensor, labels: Tensor) -> Tensor:
-        parts = (x.chunk(self.processes.count)[self.processes.rank] for x in (features, labels))
-        return sum_over_processes(super()._count_right(*parts))
-
-    def observe(self) -> dict[str, Tensor]:
-        """The values of the sensor."""
-        values = super().observe()
-        accuracy = values["knn_accuracy"]
-        self.latest = accuracy if self.latest is None else torch.where(accuracy.isnan(), self.latest, accuracy)
-        return values
-
-
-def _knn(
-    config: TrainConfig, data: ImageSet | ImageFolder, device: torch.device, processes: Processes
-) -> _Monitor | None:
-    probe = config.probe
-    if probe.knn_every == 0 or data.labels is None:
-        return None
-    queue = round(probe.knn_queue * len(data))
-    if queue < probe.knn_k:
-        raise ValueError(
-            f"probe.knn_queue {probe.knn_queue} of {len(data)} images are {queue}, fewer than the "
-            f"probe.knn_k {probe.knn_k} neighbours that vote: raise the one or lower the other."
-        )
-    monitor = _Monitor(
-        queue,
-        config.network.dim,
-        len(data.classes),
-        k=probe.knn_k,
-        temperature=probe.knn_temperature,
-        every=probe.knn_every,
-        device=device,
-    )
-    monitor.processes = processes
-    return monitor
-
-
-def _meta(config: TrainConfig, knn: _Monitor | None, schedules: Schedules) -> dict[str, Any]:
+def _meta(config: TrainConfig, knn: Monitor | None, schedules: Schedules) -> dict[str, Any]:
     meta: dict[str, Any] = {
         "trainer": config.method.name,
         "total_steps": schedules.total_steps,

@@ -71,7 +71,7 @@ def make(path: Path, steps: int, layers: int) -> Trace:
         return open_trace(path)
     rng = np.random.default_rng(0)
     names = ["patch_embed", *(f"blocks.{i:03d}" for i in range(layers - 2)), "norm"]
-    spikes = rng.integers(1000, steps, PLANTED)
+    spikes = rng.integers(min(1000, steps // 2), steps, PLANTED)
     with TraceWriter(path, layers=names, meta={"total_steps": steps}, overwrite=True, flush_rows=65_536) as writer:
         for start in range(0, steps, BLOCK):
             at = np.arange(start, min(start + BLOCK, steps))

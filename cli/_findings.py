@@ -53,6 +53,9 @@ def print_findings(
         console.print(f"[dim]the {MOST_ROWS} strongest of {len(spikes)}; by layer: {rest}; all with --json[/]")
     if dips:
         console.print(dip_table(dips, pairs, within))
+        for event in getattr(trace, "events", ()):
+            if event["kind"] == "staleness":
+                console.print(f"Step {event['step']}: {event['text']}.", markup=False, highlight=False)
     if not has_curve(trace):
         console.print("[dim]no kNN curve in this run, so no dips to look for[/]")
 

@@ -8,8 +8,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..probes.dips import Dip, find_dips
 from ..probes.spikes import Spike, SpikeFinder
@@ -39,6 +40,9 @@ class Snapshot:
     spikes: Sequence[Spike] = ()
     dips: Sequence[Dip] = ()
     searched: float = 1.0
+    answers: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was answered from this moment already: many pages ask the same."""
+    answering: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     @property
     def rows(self) -> int:

@@ -169,7 +169,13 @@ def _read(follower: Follower, asked: Asked) -> tuple[Snapshot, Message | None]:
 
 
 def _message(snapshot: Snapshot, asked: Asked) -> Message | None:
-    return None if snapshot.trace is None else update(snapshot, asked.cursor, asked.look)
+    if snapshot.trace is None:
+        return None
+    key = asked.cursor, asked.look
+    with snapshot.answering:  # the first page does the work, the others wait for it
+        if key not in snapshot.answers:
+            snapshot.answers[key] = update(snapshot, asked.cursor, asked.look)
+        return snapshot.answers[key]
 
 
 def _finer(follower: Follower, asked: Asked) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from browsing import served, wait_for
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from foreshock.dashboard import live
 from foreshock.dashboard.app import create_app, serve
 from foreshock.dashboard.follow import Follower, Runs
 from foreshock.traces.writer import TraceWriter
@@ -304,6 +305,20 @@ def test_the_socket_sends_only_the_tail(tmp_path: Path) -> None:
         assert len(columns) <= 10 // message["cursor"]["width"] + 1
         assert size < 6_000 < len(whole.content) / 10  # 14 layers, 4 panels
         assert message["figures"]["heatmap"]["layout"] is None
+
+
+def test_pages_that_hold_the_same_are_answered_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    real = live.update
+    monkeypatch.setattr(live, "update", lambda *question: asked.append(question) or real(*question))
+    monkeypatch.setattr("foreshock.dashboard.follow.REFRESH_S", 1e9)  # one moment of the run
+    cursor = push_of(load(client, {"run": "demo", "columns": 700}))["cursor"] | {"rows": 1401}
+    asked.clear()
+    answers = [push_of(load(client, {"run": "demo", "columns": 700, "cursor": cursor})) for _ in range(5)]
+    assert all(answer == answers[0] and answer["from"] == 1401 for answer in answers)
+    assert len(asked) == 1
+    push_of(load(client, {"run": "demo", "columns": 900, "cursor": cursor}))
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(

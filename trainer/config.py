@@ -61,7 +61,7 @@ class ProbeConfig:
     """Temperature of the vote: a neighbour's weight is exp(cosine similarity / temperature)."""
     staleness_control: bool = False
     """As a dip of the kNN accuracy begins, classify the same queries against the queue's images encoded anew: how much
-    of the fall is the queue's age? The host waits for the device at each evaluation."""
+    of the fall can be the queue's age? The host waits for the device at each evaluation."""
 
     def __post_init__(self) -> None:
         own = sorted({"grad_norm", "feature_knn"} & set(self.sensors))

@@ -26,7 +26,8 @@ class StalenessControl:
     The features in the queue are up to queue / batch steps old (arXiv 2104.02057, appendix): after a jump of the
     network fresh queries meet stale keys, and the accuracy falls even if the features are as good as before. What a
     step saw follows from the seed and its number, so the queue's images are drawn again, the same crops, and encoded by
-    the network as it is. What the accuracy regains is staleness; what stays lost is the network's.
+    the network as it is. What stays lost is the network's. What the accuracy regains is at most what staleness took:
+    fresh keys are better than stale ones at any time, before the fall as well.
 
     `observe` reads the accuracy, so the host waits for the device at every evaluation; a dip costs the forward pass of
     the queue. Nothing of the training changes: no gradient, no random number, no statistic of a BatchNorm.
@@ -123,6 +124,5 @@ def _in_words(dip: Dip, stale: float, fresh: float, steps: int) -> str:
     """What a fall comes from, in one sentence."""
     told = f"kNN accuracy {100 * stale:.1f} % against a queue of the last {steps} steps, {100 * fresh:.1f} % against"
     share = min(1.0, max(0.0, (fresh - stale) / (dip.base - stale)))
-    return (
-        f"{told} the same images encoded anew: {100 * share:.0f} % of the fall from {100 * dip.base:.1f} % is staleness"
-    )
+    what = f"up to {100 * share:.0f} % of the fall from {100 * dip.base:.1f} % is staleness"
+    return f"{told} the same images encoded anew: {what}"

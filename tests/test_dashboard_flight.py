@@ -134,9 +134,7 @@ def test_the_server_sends_the_panel_or_hides_its_card(root: Path) -> None:
             body = {
                 "output": "focus.data",
                 "outputs": {"id": "focus", "property": "data"},
-                "inputs": [
-                    {"id": "wanted-focus", "property": "data", "value": {"run": run, "event": view.event.key}}
-                ],
+                "inputs": [{"id": "wanted-focus", "property": "data", "value": {"run": run, "event": view.event.key}}],
                 "changedPropIds": ["wanted-focus.data"],
             }
             answer = client.post("/_dash-update-component", json=body)

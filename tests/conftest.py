@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from hypothesis import settings
 # No time limit an example: a machine that is busy with something else is no bug.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+# Read when gcsfs is first imported, whichever test does that: by gRPC it would wait for ever for an emulator without.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 ROOT = Path(__file__).resolve().parent.parent
 

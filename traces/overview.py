@@ -39,17 +39,22 @@ def _as_cells(values: np.ndarray) -> np.ndarray:
 
 
 def _merge(cells: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Merge neighbouring cells [4, R, n] into those beginning at `starts`: [4, R, len(starts)]."""
-    height, length = cells.shape[1:]
+    """Merge neighbouring cells [4, R, n], or rows [R, n], into cells beginning at `starts`: [4, R, len(starts)]."""
+    height, length = cells.shape[-2:]
+    if len(starts) == length:
+        return cells if cells.ndim == 3 else _as_cells(cells)
     merged = np.empty((4, height, len(starts)), cells.dtype)
     rows = max(1, _AT_ONCE // max(1, length))  # a few rows at a time stay in the cache: half the time or less
     for first in range(0, height, rows):
-        merged[:, first : first + rows] = _merge_rows(cells[:, first : first + rows], starts)
+        part = cells[..., first : first + rows, :]
+        low, high, mean, count = part if cells.ndim == 3 else (part, part, part, ~np.isnan(part))
+        merged[:, first : first + rows] = _merge_rows(low, high, mean, count, starts)
     return merged
 
 
-def _merge_rows(cells: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    low, high, mean, count = cells
+def _merge_rows(
+    low: np.ndarray, high: np.ndarray, mean: np.ndarray, count: np.ndarray, starts: np.ndarray
+) -> np.ndarray:
     weight = np.nan_to_num(count.astype(np.float64))
     with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, and that is the mean
         total = np.add.reduceat(np.where(weight > 0, mean * weight, 0.0), starts, axis=-1)
@@ -58,7 +63,7 @@ def _merge_rows(cells: np.ndarray, starts: np.ndarray) -> np.ndarray:
     lowest = np.fmin.reduceat(low, starts, axis=-1)
     highest = np.fmax.reduceat(high, starts, axis=-1)
     with np.errstate(over="ignore"):
-        return np.stack([lowest, highest, average, number]).astype(cells.dtype)
+        return np.stack([lowest, highest, average, number]).astype(mean.dtype)
 
 
 def summarise(values: np.ndarray, width: int) -> np.ndarray:
@@ -69,7 +74,7 @@ def summarise(values: np.ndarray, width: int) -> np.ndarray:
     >>> summarise(np.array([[1.0, 5.0, np.nan, 3.0]]), 2)[:, 0].tolist()
     [[1.0, 3.0], [5.0, 3.0], [3.0, 3.0], [2.0, 1.0]]
     """
-    return _merge(_as_cells(values), np.arange(0, values.shape[-1], width))
+    return _merge(values, np.arange(0, values.shape[-1], width))
 
 
 class Pyramid:
@@ -162,7 +167,8 @@ def overview_cells(
     where, parts = [], []
     for size, a, b in _pieces(start, stop, level):
         where.append(np.arange(a, b) * size)
-        parts.append(_as_cells(rows(a, b)) if size == 1 else cells(size, a, b))
+        read = rows(a, b) if size == 1 else cells(size, a, b)
+        parts.append(_as_cells(read) if size == 1 and level > 1 else read)
     at = np.concatenate(where)
     starts = np.flatnonzero(np.diff(at // width, prepend=-1))
-    return at[starts], _merge(np.concatenate(parts, axis=-1), starts)
+    return at[starts], _merge(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1), starts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,6 +178,17 @@ class Trace:
             return "scalars", self.scalars.index(name)
         raise UnknownSeriesError("series", name, (*self.series, *self.scalars), str(self.path))
 
+    def _lines(self, name: str | Sequence[str], layer: str | None) -> tuple[str, slice, Any]:
+        """Return the array that holds a series or some scalars, the rows of it to read, and which of those count."""
+        if isinstance(name, str):
+            path, row = self._place(name, layer)
+            return (path, slice(None), slice(None)) if row is None else (path, slice(row, row + 1), 0)
+        unknown = next((one for one in name if one not in self.scalars), None)
+        if unknown is not None or not name:
+            raise UnknownSeriesError("scalar", unknown or "", self.scalars, str(self.path))
+        rows = [self.scalars.index(one) for one in name]
+        return "scalars", slice(min(rows), max(rows) + 1), [row - min(rows) for row in rows]
+
     def rows(self, first_step: int | None = None, last_step: int | None = None) -> slice:
         """Return the rows of the steps from `first_step` to `last_step`, both included."""
         start = 0 if first_step is None else int(np.searchsorted(self.steps, first_step))
@@ -212,7 +223,7 @@ class Trace:
 
     def overview(
         self,
-        name: str,
+        name: str | Sequence[str],
         *,
         start: int = 0,
         stop: int | None = None,
@@ -222,13 +233,13 @@ class Trace:
         """Return the rows [start, stop) as at most `columns` cells, with the exact maximum and minimum of each.
 
         Cells hold a power of two of rows and begin at multiples of it, so they don't move while a run grows.
-        At most 16 times `columns` stored cells are read, however long the trace is.
+        At most 16 times `columns` stored cells are read, however long the trace is. Several scalars are read at once,
+        [n] each becomes [scalars, n]: they lie in the same chunks.
         """
         if columns < 1:
             raise ValueError(f"columns is {columns}; give a positive number, such as the pixels of the picture")
         start, stop, _ = slice(start, stop).indices(len(self))
-        path, row = self._place(name, layer)
-        at = None if row is None else slice(row, row + 1)
+        path, at, picked = self._lines(name, layer)
         first, cells = overview_cells(
             start,
             max(start, stop),
@@ -236,7 +247,7 @@ class Trace:
             lambda a, b: self._snapshot.read(path, a, b, at),
             lambda level, a, b: self._snapshot.read(f"overview/{level}/{path}", a, b, at),
         )
-        low, high, mean, count = cells if row is None else cells[:, 0]
+        low, high, mean, count = cells[:, picked]
         end = np.append(first[1:], max(start, stop))[: len(first)]
         return Overview(self.steps[first], self.steps[end - 1], end - first, low, high, mean, count.astype(np.int64))
 

@@ -98,7 +98,7 @@ def _failed(error: Exception) -> None:
 
 
 def _scripts(app: Dash) -> None:
-    """The callbacks that run in the browser (assets/foreshock.js)."""
+    """The callbacks that run in the browser (assets/hooks.js)."""
     js = partial(ClientsideFunction, "foreshock")
     each_view = {"type": "view", "name": ALL}
     on, later = app.clientside_callback, partial(app.clientside_callback, prevent_initial_call=True)

@@ -1,6 +1,6 @@
 """Colours and the plotly look, in light and dark; a figure names a colour by a token such as `$first`.
 
-The browser puts the token's colour in (assets/foreshock.js), so one figure serves both schemes and a switch needs
+The browser puts the token's colour in (assets/draw.js), so one figure serves both schemes and a switch needs
 no request. Hues are of Okabe and Ito's colour-blind-safe set, lightened or darkened for contrast.
 """
 

@@ -84,7 +84,7 @@ def test_a_growing_run(browser: Any, root: Path) -> None:
         first = wait_for(lambda: max(0, last_x(browser, "patch_projection")), "the first chart is drawn")
         assert first >= 1050
         wait_for(lambda: last_x(browser, "patch_projection") > first + 40, "new points appear")
-        assert text(browser, "#link") == "live"
+        wait_for(lambda: text(browser, "#link") == "live", "the stream is live")  # told at the next second
         assert "running" in text(browser, "#badge")
         assert "run=live" in browser.current_url
 

@@ -153,7 +153,7 @@ def decoded(figure: Any) -> Any:
 
 
 def merged(held: dict[str, Any], push: dict[str, Any]) -> dict[str, Any]:
-    """What the browser makes of a tail (assets/foreshock.js), the slow way."""
+    """What the browser makes of a tail (assets/draw.js), the slow way."""
     result = {}
     for name, part in push["figures"].items():
         old, new = decoded(held[name]), decoded(part)

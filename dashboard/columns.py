@@ -23,6 +23,7 @@ __all__ = [
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from ..traces.reader import Trace
 
 BASELINE_ROWS = 256
+_Normal = tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]
 YOUNG_COLUMNS = 16  # the baseline of the first columns is taken from these, so it moves until they are there
 SCALES = ("ratio", "z", "norm")  # of the map of all layers: multiple of normal, robust z, the norm itself
 SPREAD_FLOOR = 0.05  # log units; the detector's own, so that a very quiet layer does not light up
@@ -94,29 +96,32 @@ def _pieces(*pieces: tuple[int, int, int]) -> tuple[tuple[int, int, int], ...]:
 
 @dataclass(frozen=True)
 class Reduced:
-    """Minimum, maximum, mean: f64[..., n], NaN where a column holds no number (the maximum may be inf)."""
+    """Minimum, maximum, mean: f[..., n], NaN where a column holds no number (the maximum may be inf)."""
 
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    mean: NDArray[np.float64]
+    low: NDArray[np.floating]
+    high: NDArray[np.floating]
+    mean: NDArray[np.floating]
 
-    def __truediv__(self, divisor: NDArray[np.float64]) -> Reduced:
+    def __getitem__(self, row: int) -> Reduced:
+        return Reduced(self.low[row], self.high[row], self.mean[row])
+
+    def __truediv__(self, divisor: NDArray[np.floating]) -> Reduced:
         with np.errstate(divide="ignore", invalid="ignore"):
             return Reduced(self.low / divisor, self.high / divisor, self.mean / divisor)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """`steps` f64[n]: each column's middle; `first`, `last` i64[n] steps; `ratio` f64[L, n]; `scalars` f64[n] each.
+    """`steps` f64[n]: each column's middle; `first`, `last` i64[n] steps; `ratio` f[L, n]; `scalars` f64[n] each.
 
-    `heat` f64[L, n] is what the map of all layers shows, on the scale asked for: of each column the highest value.
+    `heat` f[L, n] is what the map of all layers shows, on the scale asked for: of each column the highest value.
     """
 
     steps: NDArray[np.float64]
     first: NDArray[np.int64]
     last: NDArray[np.int64]
     ratio: Reduced
-    heat: NDArray[np.float64]
+    heat: NDArray[np.floating]
     scalars: dict[str, Reduced] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -138,55 +143,75 @@ def columns_of(
         values = _read(trace, series, cut)
         normal, usual, spread = _normal(trace, series, cut, scale)
         ratio = values / normal
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = (np.log(values.high) - usual) / spread
-        heat = {"ratio": ratio.high, "z": z, "norm": values.high}[scale]
+        heat = ratio.high if scale == "ratio" else values.high
+        if scale == "z":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                heat = (np.log(heat) - usual) / spread
     else:
         heat = np.full((len(trace.layers), len(starts)), np.nan)
         ratio = Reduced(heat, heat, heat)
-    curves = {name: _read(trace, name, cut) for name in scalars if name in trace.scalars}
-    return Columns((first + last) / 2, first, last, ratio, heat, curves)
+    known = [name for name in scalars if name in trace.scalars]
+    curves = _read(trace, known, cut) if known else None
+    each = {name: curves[row] for row, name in enumerate(known)} if curves is not None else {}
+    return Columns((first + last) / 2, first, last, ratio, heat, each)
 
 
-def _read(trace: Trace, name: str, cut: Grid) -> Reduced:
-    height = (len(trace.layers),) if name in trace.series else ()
+def _read(trace: Trace, name: str | Sequence[str], cut: Grid) -> Reduced:
     parts = [
-        trace.overview(name, start=start, stop=stop, columns=-(-(stop - start) // width))
-        for start, stop, width in cut.pieces
+        trace.overview(name, start=start, stop=stop, columns=max(1, -(-(stop - start) // width)))
+        for start, stop, width in cut.pieces or ((0, 0, 1),)
     ]
-    empty = np.empty((*height, 0))
 
-    def join(field: str) -> NDArray[np.float64]:
-        return np.concatenate([empty, *(getattr(part, field) for part in parts)], axis=-1)
+    def join(field: str) -> NDArray[np.floating]:
+        return np.concatenate([getattr(part, field) for part in parts], axis=-1)
 
     return Reduced(join("min"), join("max"), join("mean"))
 
 
-def _normal(trace: Trace, series: str, cut: Grid, scale: str) -> tuple[NDArray[np.float64], ...]:
+# What is normal over a whole run, by the trace as it was at one commit: every zoom into it asks the same.
+_of_whole_runs: WeakKeyDictionary[Trace, dict[tuple[str, int, str], _Normal]] = WeakKeyDictionary()
+
+
+def _normal(trace: Trace, series: str, cut: Grid, scale: str) -> _Normal:
     """Each column's baseline, f64[L, n], and for the z scale also the usual log maximum and its spread.
 
     They are those of the coarse column in which a column starts.
     """
     starts, width = cut.starts, cut.width
     if not len(starts):
-        return (np.empty((len(trace.layers), 0)),) * 3
-    reach, hop = _reach(width)
-    back = 2 * reach if scale == "z" else reach  # a spread looks back over medians that look back
-    at = max(0, int(starts[0]) // width - back) // hop * hop
-    at = at if at >= YOUNG_COLUMNS else 0
-    coarse = _read(trace, series, Grid(((at * width, cut.pieces[-1][1], width),), width))
+        none = np.empty((len(trace.layers), 0))
+        return none, none, none
+    whole = _of_whole_runs.setdefault(trace, {})
+    key = series, width, scale
+    if key not in whole and (cut.pieces[0][0], cut.pieces[-1][1]) == (0, len(trace)):
+        whole[key] = _coarse(trace, series, width, scale, 0, len(trace))
+    if key in whole:
+        at, found = 0, whole[key]
+    else:
+        reach, hop = _reach(width)
+        back = 2 * reach if scale == "z" else reach  # a spread looks back over medians that look back
+        at = max(0, int(starts[0]) // width - back) // hop * hop
+        at = at if at >= YOUNG_COLUMNS else 0
+        found = _coarse(trace, series, width, scale, at, cut.pieces[-1][1])
     picked = starts // width - at
-    normal = baseline(coarse.mean, width, at=at)[:, picked]
+    normal, usual, spread = (part[:, picked] for part in found)
+    return normal, usual, spread
+
+
+def _coarse(trace: Trace, series: str, width: int, scale: str, at: int, stop: int) -> _Normal:
+    """The same for every coarse column from number `at` up to row `stop`."""
+    values = _read(trace, series, Grid(((at * width, stop, width),), width))
+    normal = baseline(values.mean, width, at=at)
     if scale != "z":
         return normal, normal, normal
     with np.errstate(divide="ignore", invalid="ignore"):
-        log = np.log(coarse.high)
+        log = np.log(values.high)
     usual = baseline(log, width, at=at)
     spread = 1.4826 * baseline(np.abs(log - usual), width, at=at)
-    return normal, usual[:, picked], np.maximum(spread, SPREAD_FLOOR)[:, picked]
+    return normal, usual, np.maximum(spread, SPREAD_FLOOR)
 
 
-def baseline(mean: NDArray[np.float64], width: int, *, at: int = 0) -> NDArray[np.float64]:
+def baseline(mean: NDArray[np.floating], width: int, *, at: int = 0) -> NDArray[np.float64]:
     """A layer's normal at each column: the median of the 256 rows' columns before it. `mean`, result: f64[L, n].
 
     Only earlier columns count (the first 16 share a median), and it moves every 16 rows, so that the result for a

@@ -40,7 +40,7 @@ class Member:
     run: str
     state: str
     steps: NDArray[np.float64]
-    curves: dict[str, NDArray[np.float64]]
+    curves: dict[str, NDArray[np.floating]]
     counted: int  # steps beyond the warm-up
     epoch: float | None
     found: tuple[Spike, ...] | None = None  # beyond the warm-up; None while they are looked for
@@ -129,7 +129,7 @@ class Comparison:
         return f"{names} {interval}."
 
 
-def _on(at: NDArray[np.float64], axis: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _on(at: NDArray[np.float64], axis: NDArray[np.float64], values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Values between their measured places; NaN outside of them."""
     seen = np.isfinite(values)
     if seen.sum() < 2:

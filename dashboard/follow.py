@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..probes.dips import Dip, find_dips
-from ..probes.spikes import Spike, SpikeFinder
+from ..probes.dips import Dip
+from ..probes.spikes import Spike
 from ..traces.errors import TraceError, TraceNotFoundError
 from ..traces.reader import Trace, open_trace
 from ..traces.runs import find_runs
-from .searching import SearchEndedError, Searching, warmup_of
+from .finder import EventFinder, by_onset
+from .searching import SearchEndedError, Searching
 
 REFRESH_S = 0.4  # a commit comes about once a second: looking more often finds nothing new
 LISTING_S = 2.0
@@ -82,7 +83,7 @@ class Follower:
         try:
             trace = open_trace(self._path) if old.trace is None else old.trace.refresh()  # keeps the steps it has read
             epoch = f"{trace.attrs.get('created', '')}/{trace.generation}"
-            if epoch != old.epoch or len(trace) < self._search.fed:
+            if epoch != old.epoch or len(trace) < self._search.rows:
                 self._search.stop()
                 self._search = _Search(self._path)
             self._search.follow(trace)
@@ -99,10 +100,10 @@ class Follower:
 class _Found:
     spikes: Sequence[Spike] = ()
     dips: Sequence[Dip] = ()
-    fed: int = 0
+    rows: int = 0
 
     def share(self, trace: Trace) -> float:
-        return min(1.0, self.fed / len(trace)) if len(trace) else 1.0
+        return min(1.0, self.rows / len(trace)) if len(trace) else 1.0
 
 
 class _Search:
@@ -111,14 +112,16 @@ class _Search:
     def __init__(self, path: Path) -> None:
         self.found = _Found()
         self.message = ""
-        self.fed = 0
         self._path = path
-        self._finder: SpikeFinder | None = None
-        self._closed: list[Spike] = []
+        self._finder: EventFinder | None = None
         self._thread: threading.Thread | None = None
         self._beside: Searching | None = None
         self._not_before = 0.0
-        self._dips_rows, self._dips_cost, self._dips_at = -1, 0.0, 0.0
+
+    @property
+    def rows(self) -> int:
+        """How many rows have been searched for good."""
+        return 0 if self._finder is None else self._finder.rows
 
     def stop(self) -> None:
         """End the process, if there is one: the run's rows have changed."""
@@ -129,69 +132,43 @@ class _Search:
         """Take in the rows that are new: at once if they are few, else in a process of its own."""
         if (self._thread is not None and self._thread.is_alive()) or time.monotonic() < self._not_before:
             return
-        searches = "grad_norm" in trace.series and bool(trace.layers)
-        if not searches or (len(trace) - self.fed) * len(trace.layers) <= AT_ONCE:
-            self._take(trace, searches)
+        if self._finder is None:
+            self._finder = EventFinder(trace)
+        finder = self._finder
+        if finder.owes(trace) <= AT_ONCE:
+            finder.take_curve(trace, len(trace))
+            finder.take_norms(trace, len(trace))
+            self.message = finder.message
+            self.found = _Found(finder.spikes, finder.dips, finder.rows)
         else:
             piece = max(256, CHUNK // len(trace.layers))
-            self._beside = Searching(self._path, len(trace), piece, REST_S)
+            self._beside = Searching(self._path, finder.state_dict(), len(trace), piece, REST_S)
             self._thread = threading.Thread(target=self._listen, args=(trace, self._beside), daemon=True, name="search")
             self._thread.start()
 
-    def _take(self, trace: Trace, searches: bool) -> None:
-        dips = self._find_dips(trace)
-        if searches and self.fed < len(trace):
-            if self._finder is None:
-                self._finder = _finder(trace)
-            values = trace.read("grad_norm", start=self.fed)
-            self._closed += self._finder.update(trace.steps[self.fed :], values)
-        self.fed = len(trace)
-        under_way = self._finder.open_events() if self._finder is not None else []
-        self.found = _found(self._closed, under_way, dips, self.fed)
-
     def _listen(self, trace: Trace, beside: Searching) -> None:
-        closed: list[Spike] = []
-        dips: Sequence[Dip] = self.found.dips
-        began = time.monotonic()
+        assert self._finder is not None
+        closed, dips, rows = list(self._finder.closed_spikes), self.found.dips, self._finder.rows
         try:
             for told in beside.answers():
                 if "dips" in told:
                     dips = [Dip(**dip) for dip in told["dips"]]
-                    self._dips_rows, self._dips_at = len(trace), time.monotonic()
-                    self._dips_cost = self._dips_at - began
-                elif "fed" in told:
+                    self.found = _Found(self.found.spikes, dips, rows)
+                elif "rows" in told:
                     closed += [Spike(**spike) for spike in told["closed"]]
                     self.message = ""
-                    self.found = _found(closed, [Spike(**spike) for spike in told["open"]], dips, told["fed"])
+                    self.found = _Found(
+                        by_onset([*closed, *(Spike(**spike) for spike in told["open"])]), dips, told["rows"]
+                    )
                 elif "state" in told:
-                    finder = _finder(trace)
+                    finder = EventFinder(trace)
                     finder.load_state_dict(told["state"])
-                    self._finder, self._closed, self.fed = finder, closed, len(trace)
+                    self._finder, self.message = finder, finder.message
                 # An error: the run was cut short or deleted meanwhile, and the next look at the disk says so.
         except SearchEndedError as error:
             self._not_before = time.monotonic() + RETRY_S
             again = f"it begins again in {RETRY_S:.0f} s" if RETRY_S >= 1 else "it begins again"
             self.message = f"The search for spikes was ended from outside ({error}); {again}."
-
-    def _find_dips(self, trace: Trace) -> Sequence[Dip]:
-        """Dips are sought in the whole curve, so on a long one at most a tenth of the time goes into it."""
-        if "knn_accuracy" not in trace.scalars or self._dips_rows == len(trace):
-            return self.found.dips
-        began = time.monotonic()
-        if trace.state == "running" and began - self._dips_at < 10 * self._dips_cost:
-            return self.found.dips
-        dips = find_dips(trace)
-        self._dips_rows, self._dips_at = len(trace), time.monotonic()
-        self._dips_cost = self._dips_at - began
-        return dips
-
-
-def _finder(trace: Trace) -> SpikeFinder:
-    return SpikeFinder(trace.layers, warmup_steps=warmup_of(trace), nan="gap")
-
-
-def _found(closed: Sequence[Spike], under_way: Sequence[Spike], dips: Sequence[Dip], fed: int) -> _Found:
-    return _Found(sorted([*closed, *under_way], key=lambda spike: spike.onset), dips, fed)
 
 
 class Runs:

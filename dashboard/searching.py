@@ -1,13 +1,14 @@
 """The search for the spikes and dips of a long run, in a process of its own: it takes no time from whoever looks.
 
-A line of JSON tells the process what to read. Its answers are lines too: `{"dips"}` first, then `{"fed", "closed",
-"open"}` after each piece (rows read so far, new and unfinished spikes), at last `{"state"}`, from which a finder goes
-on; `{"error"}` where the run cannot be read. It runs at low priority, and ends when whoever asked is gone.
+A line of JSON tells the process what to read, and what is known already. Its answers are lines too: `{"dips"}` first,
+then `{"rows", "closed", "open"}` after each piece (rows read so far, new and unfinished spikes), at last `{"state"}`,
+from which an `EventFinder` goes on; `{"error"}` where the run cannot be read. It runs at low priority, and ends when
+whoever asked is gone.
 """
 
 from __future__ import annotations
 
-__all__ = ["PROCESSES", "SearchEndedError", "Searching", "warmup_of"]
+__all__ = ["PROCESSES", "SearchEndedError", "Searching"]
 
 import json
 import os
@@ -20,10 +21,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..probes.dips import find_dips
-from ..probes.spikes import SpikeFinder
 from ..traces.errors import TraceError
-from ..traces.reader import Trace, open_trace
+from ..traces.reader import open_trace
+from .finder import EventFinder
 
 PROCESSES = max(1, (os.cpu_count() or 2) // 2)  # at once: the other runs wait
 NICE = 10
@@ -35,10 +35,12 @@ class SearchEndedError(RuntimeError):
 
 
 class Searching:
-    """One search of the first `rows` rows of the run at `path`, in pieces of `piece` rows with a pause of `rest` s."""
+    """One search of the run at `path`, from a finder's `state` up to row `rows`, in pieces of `piece` rows with a pause
+    of `rest` s.
+    """
 
-    def __init__(self, path: Path, rows: int, piece: int, rest: float = 0.0) -> None:
-        self._asked = {"path": str(path), "rows": rows, "piece": piece, "rest": rest}
+    def __init__(self, path: Path, state: Mapping[str, Any], rows: int, piece: int, rest: float = 0.0) -> None:
+        self._asked = {"path": str(path), "state": state, "rows": rows, "piece": piece, "rest": rest}
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._stopped = False
@@ -87,22 +89,18 @@ class Searching:
         return process
 
 
-def warmup_of(trace: Trace) -> int:
-    """The step up to which the run calls its rises a warm-up; 0 if it says nothing."""
-    given = trace.meta.get("warmup_steps")
-    return int(given) if isinstance(given, (int, float)) and given == given else 0
-
-
 def _search(asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     trace = open_trace(asked["path"])
-    dips = find_dips(trace) if "knn_accuracy" in trace.scalars else []
-    yield {"dips": [asdict(dip) for dip in dips]}
-    finder = SpikeFinder(trace.layers, warmup_steps=warmup_of(trace), nan="gap")
-    for start in range(0, asked["rows"], asked["piece"]):
-        stop = min(asked["rows"], start + asked["piece"])
-        values = trace.read("grad_norm", start=start, stop=stop)
-        closed = [asdict(spike) for spike in finder.update(trace.read("step", start=start, stop=stop), values)]
-        yield {"fed": stop, "closed": closed, "open": [asdict(spike) for spike in finder.open_events()]}
+    finder = EventFinder(trace)
+    finder.load_state_dict(asked["state"])
+    finder.take_curve(trace, asked["rows"])
+    yield {"dips": [asdict(dip) for dip in finder.dips]}
+    told = len(finder.closed_spikes)
+    while finder.rows < asked["rows"]:
+        finder.take_norms(trace, min(asked["rows"], finder.rows + asked["piece"]))
+        closed = [asdict(spike) for spike in finder.closed_spikes[told:]]
+        told = len(finder.closed_spikes)
+        yield {"rows": finder.rows, "closed": closed, "open": [asdict(spike) for spike in finder.open_spikes]}
         threading.Event().wait(asked["rest"])
     yield {"state": finder.state_dict()}
 

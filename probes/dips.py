@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..traces.reader import Trace
 
-__all__ = ["Dip", "DipFinder", "find_dips"]
+__all__ = ["Dip", "DipFinder", "find_dips", "staleness_of"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def find_dips(
     if len(rows.values) != 1:
         raise ValueError(f"{len(rows.values)} curves are given; find_dips takes one accuracy curve [T]")
     if is_trace(source):
-        staleness = _staleness(source.meta) if staleness is None else staleness
+        staleness = staleness_of(source.meta) if staleness is None else staleness
         known = series == "knn_accuracy" and "knn_queries" in source.scalars
         queries = source["knn_queries"] if queries is None and known else queries
     finder = DipFinder(staleness=staleness, **thresholds)
@@ -198,6 +199,11 @@ def _per_step(queries: ArrayLike, length: int) -> np.ndarray:
     return np.broadcast_to(counts, (length,))
 
 
-def _staleness(meta: Any) -> int | None:
+def staleness_of(meta: Mapping[str, Any]) -> int | None:
+    """The age in steps of the oldest key of a run's kNN queue, from what its trace says; None if it says nothing.
+
+    >>> staleness_of({"knn": {"queue": 6000}, "batch_size": 256})
+    24
+    """
     queue, batch = (meta.get("knn") or {}).get("queue"), meta.get("batch_size")
     return math.ceil(queue / batch) if queue and batch else None

@@ -36,7 +36,7 @@ class Scale:
     bits: int
     unit: str
 
-    def of(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def of(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """Values on the scale, infinity far above it; NaN stays NaN."""
         with np.errstate(divide="ignore", invalid="ignore"):
             scaled = np.log(values) / np.log(self.log) if self.log else values
@@ -89,7 +89,7 @@ def draw(view: View) -> Drawn:
     return Drawn({"data": [traced, _rings(view)], "layout": drawn}, words=_words(view))
 
 
-def packed(values: NDArray[np.float64], scale: Scale) -> dict[str, Any]:
+def packed(values: NDArray[np.floating], scale: Scale) -> dict[str, Any]:
     """A matrix as levels in base64, a tenth of the size of JSON lists; level 0 is NaN. The browser turns it back.
 
     >>> packed(np.array([[0.0, np.nan]]), SCALES["z"])["levels"], base64.b64decode("GQA=").hex()
@@ -109,7 +109,7 @@ def packed(values: NDArray[np.float64], scale: Scale) -> dict[str, Any]:
     }
 
 
-def _range(name: str, heat: NDArray[np.float64]) -> tuple[float, float, dict[float, str]]:
+def _range(name: str, heat: NDArray[np.floating]) -> tuple[float, float, dict[float, str]]:
     """Ends of the colours, and the ticks beside them."""
     if name == "ratio":
         ticks = {0.0: "normal", 1.0: "2×", 2.0: "4×", 3.0: "8×"}

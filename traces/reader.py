@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import UnknownSeriesError
+from .errors import TraceError, UnknownSeriesError
 from .event_log import merge_events
 from .flights import Flight, flights_in
 from .following import follow
@@ -20,6 +20,7 @@ from .places import location_of
 from .rows import Rows
 from .schema import EVENTS
 from .snapshot import Snapshot
+from .steps import Steps
 
 if TYPE_CHECKING:
     import pandas
@@ -81,7 +82,7 @@ class Trace:
     def __init__(self, snapshot: Snapshot, known: Trace | None = None) -> None:
         record = snapshot.record
         self._snapshot = snapshot
-        self._steps = np.empty(0, np.int64) if known is None else known._steps
+        self._steps = Steps() if known is None else known._steps
         self._events: tuple[int, list[dict[str, Any]]] = (0, []) if known is None else known._events
         self.path = Path(snapshot.location)
         self.name: str = self.path.name
@@ -117,15 +118,12 @@ class Trace:
     @property
     def steps(self) -> np.ndarray:
         """The step number of each row, i64[T], strictly increasing; read once."""
-        known = len(self._steps)
-        if known < len(self):
-            fresh = self._snapshot.read("step", known, len(self))
-            steps = np.concatenate([self._steps, fresh])
-            if not (np.diff(steps[max(known - 1, 0) :]) > 0).all():
-                raise self._snapshot.corrupt("the steps don't increase")
-            steps.flags.writeable = False
-            self._steps = steps
-        return self._steps
+        try:
+            return self._steps.upto(len(self), lambda start, stop: self._snapshot.read("step", start, stop))
+        except TraceError:
+            raise
+        except ValueError as error:
+            raise self._snapshot.corrupt(str(error)) from error
 
     @property
     def events(self) -> list[dict[str, Any]]:

@@ -168,8 +168,37 @@ def _cursor(snapshot: Snapshot, view: View, wanted: Look) -> Cursor:
 
 
 def _sealed(push: dict[str, Any], snapshot: Snapshot, view: View, cursor: Cursor) -> dict[str, Any]:
+    figures, lists = _folded(push["figures"])
     sealed = {"run": snapshot.run, "state": snapshot.state, "extent": extent(view), "cursor": asdict(cursor)}
-    return {**push, **sealed, "best": best_spike(snapshot)}
+    return {**push, **sealed, "figures": figures, "lists": lists, "best": best_spike(snapshot)}
+
+
+def _folded(figures: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]]:
+    """The figures with `{"list": i}` for an x or y of many numbers, and these lists, each only once: most traces have
+    the same steps, and where a column is one step, minimum, mean and maximum are the same.
+    """
+    lists: list[list[Any]] = []
+    places: dict[tuple[Any, ...], list[int]] = {}
+
+    def place(values: list[Any]) -> dict[str, int]:
+        alike = places.setdefault((len(values), *values[:2], values[-1]), [])
+        found = next((i for i in alike if lists[i] == values), None)
+        if found is None:
+            found = len(lists)
+            lists.append(values)
+            alike.append(found)
+        return {"list": found}
+
+    def fold(trace: dict[str, Any] | None) -> dict[str, Any] | None:
+        long = [name for name in ("x", "y") if trace and _many_numbers(trace.get(name))]
+        return {**trace, **{name: place(trace[name]) for name in long}} if trace and long else trace
+
+    folded = {name: {**figure, "data": [fold(trace) for trace in figure["data"]]} for name, figure in figures.items()}
+    return folded, lists
+
+
+def _many_numbers(values: object) -> bool:
+    return isinstance(values, list) and len(values) > 8 and not isinstance(values[0], str)
 
 
 def _digest(snapshot: Snapshot) -> str:

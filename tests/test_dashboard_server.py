@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import synthetic
 from browsing import served, wait_for
+from pushed import unfolded
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
@@ -79,7 +80,7 @@ def test_a_zoomed_window_comes_finer(client: TestClient) -> None:
     asked = {"run": "demo", "columns": 200, "cursor": cursor, "window": [1000, 1050]}
     push = client.post("/columns", json=asked).json()
     assert push["kind"] == "window"
-    x = push["figures"]["heatmap"]["data"][0]["x"]
+    x = unfolded(push)["heatmap"]["data"][0]["x"]
     assert {1001, 1002, 1003} <= set(x)
     assert len(x) < 300
 

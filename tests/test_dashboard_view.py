@@ -18,6 +18,7 @@ import pytest
 import synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pushed import unfolded
 from scipy.stats import linregress, t
 
 from foreshock import dashboard
@@ -155,7 +156,7 @@ def decoded(figure: Any) -> Any:
 def merged(held: dict[str, Any], push: dict[str, Any]) -> dict[str, Any]:
     """What the browser makes of a tail (assets/draw.js), the slow way."""
     result = {}
-    for name, part in push["figures"].items():
+    for name, part in unfolded(push).items():
         old, new = decoded(held[name]), decoded(part)
         data = []
         for trace, tail in zip(old["data"], new["data"], strict=True):
@@ -187,7 +188,7 @@ def test_tails_add_up_to_the_whole(
         synthetic.append(writer, made, slice(0, hops[0]))
         writer.flush()
         message = full(follower.snapshot(), wanted)
-        held, tails = decoded_all(message.push["figures"]), 0
+        held, tails = decoded_all(unfolded(message.push)), 0
         for start, stop in zip(hops, (*hops[1:], 1200), strict=True):
             synthetic.append(writer, made, slice(start, stop))
             writer.flush()
@@ -196,10 +197,10 @@ def test_tails_add_up_to_the_whole(
             message = update(snapshot, cursor, wanted)
             assert message is not None
             if message.push["kind"] == "full":
-                held = decoded_all(message.push["figures"])
+                held = decoded_all(unfolded(message.push))
             else:
                 held, tails = merged(held, message.push), tails + 1
-            whole = decoded_all(full(snapshot, wanted).push["figures"])
+            whole = decoded_all(unfolded(full(snapshot, wanted).push))
             assert_same(held, whole)
     assert tails >= 2
 
@@ -233,18 +234,18 @@ def test_nothing_new_sends_nothing(demo: Trace, tmp_path: Path) -> None:
 @pytest.mark.parametrize("window", [(1000.0, 1050.0), (-50.0, 3.0), (1490.0, 9000.0), (5000.0, 6000.0), (7.0, 7.0)])
 def test_the_columns_of_a_window_fit_into_the_whole(demo: Trace, window: tuple[float, float]) -> None:
     snapshot = Follower("demo", demo.path).snapshot()
-    coarse = full(snapshot, Look(200)).push["figures"]["heatmap"]["data"][0]["x"]
+    coarse = unfolded(full(snapshot, Look(200)).push)["heatmap"]["data"][0]["x"]
     push = close_up(snapshot, Look(200), window)
     if push["low"] is None:
-        assert not push["figures"]["heatmap"]["data"][0]["x"]
+        assert not unfolded(push)["heatmap"]["data"][0]["x"]
         return
-    x = push["figures"]["heatmap"]["data"][0]["x"]
+    x = unfolded(push)["heatmap"]["data"][0]["x"]
     assert push["low"] <= max(0, window[0])
     assert len(x) <= 300
     assert [step for step in coarse if push["low"] <= step <= push["high"]]
     width = push["cursor"]["width"]
     assert push["low"] % width == 0  # the demo's steps are its rows
-    for name, part in push["figures"].items():
+    for name, part in unfolded(push).items():
         assert part["layout"] is None, name
         assert all(trace is None or set(trace) <= {"x", "y", "z"} for trace in part["data"])
 

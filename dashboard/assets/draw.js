@@ -21,18 +21,19 @@
     return `rgba(${rgb.join(",")},${alpha === undefined ? 1 : alpha})`;
   }
 
-  /* What holds no token comes back as it is: plotly draws anew only what is another object. */
-  function painted(value, tokens) {
-    if (typeof value === "string") return value[0] === "$" ? colour(value, tokens) : value;
+  /* Tokens stand only where a colour belongs: a layer may be called "$first" too. What holds none comes back as it is:
+     plotly draws anew only what is another object. */
+  function painted(value, tokens, key = "") {
+    if (typeof value === "string") return value[0] === "$" && /color(scale)?$/.test(key) ? colour(value, tokens) : value;
     if (Array.isArray(value)) {
       const plain = !value.length || typeof value[0] === "number" || value[0] === null || ArrayBuffer.isView(value[0]);
       if (plain) return value;
-      const made = value.map((item) => painted(item, tokens));
+      const made = value.map((item) => painted(item, tokens, key));
       return made.every((item, i) => item === value[i]) ? value : made;
     }
     if (value && typeof value === "object" && !ArrayBuffer.isView(value)) {
-      const made = Object.entries(value).map(([key, item]) => [key, painted(item, tokens)]);
-      return made.every(([key, item]) => item === value[key]) ? value : Object.fromEntries(made);
+      const made = Object.entries(value).map(([name, item]) => [name, painted(item, tokens, name)]);
+      return made.every(([name, item]) => item === value[name]) ? value : Object.fromEntries(made);
     }
     return value;
   }
@@ -68,6 +69,13 @@
     if (!log) return z;
     if (!known.has(z)) known.set(z, z.map((line) => line.map((v) => Math.pow(log, v))));
     return known.get(z);
+  }
+
+  /* A message's figures with each `{list: i}` replaced by that list of the message. */
+  function unfolded({ figures, lists }) {
+    const put = (value) => (value && value.list !== undefined ? lists[value.list] : value);
+    const trace = (held) => (held && held.x ? { ...held, x: put(held.x), ...(held.y ? { y: put(held.y) } : {}) } : held);
+    return Object.fromEntries(Object.entries(figures).map(([name, part]) => [name, { ...part, data: part.data.map(trace) }]));
   }
 
   // ---- a figure ----
@@ -132,5 +140,5 @@
     return spliced(held, fine, keep, from);
   }
 
-  Object.assign(fs, { dress, decoded, grown, finer });
+  Object.assign(fs, { dress, decoded, unfolded, grown, finer });
 })();

@@ -56,6 +56,7 @@
     if (push.run !== kept.run) return false;
     if (push.state) kept.state = push.state;
     if (push.cursor && push.cursor.look !== kept.look) return false;  // an answer to an older question
+    if (push.figures) push = { ...push, figures: fs.unfolded(push) };
     if (push.kind === "window") {
       if (!kept.zoom || !expected(push.cursor)) return false;
       kept.fine = push.low === null ? { of: push.window.join(), low: 0, high: -1, figures: {} } : { ...push, of: push.window.join() };
@@ -81,8 +82,11 @@
   }
 
   function columns() {  // one a pixel of the charts' width, or a line of one step could fall between two pixels
-    const plot = fs.charts.node("knn");
+    const plot = fs.charts.node("knn"), hidden = [];
+    for (let node = plot; node; node = node.parentElement) if (node.hidden) hidden.push(node);
+    hidden.forEach((node) => { node.hidden = false; });  // before the first picture it is, and has no width
     const width = plot && plot.clientWidth ? plot.clientWidth : window.innerWidth;
+    hidden.forEach((node) => { node.hidden = true; });
     return Math.max(200, Math.min(2000, Math.round(width - 90)));
   }
 

@@ -15,7 +15,7 @@ help: ## list the targets
 demo: $(VENV)/.train data ## train a small ViT on real images with --trace, then show its spikes and dips
 	@# One thread: sums depend on the number of threads, and with it what this provoked run does.
 	OMP_NUM_THREADS=1 $(BIN)/foreshock train demo --trace $(RUN) --checkpoint-dir checkpoints/demo --overwrite \
-	  --probe.staleness-control --probe.flight-recorder
+	  --probe.staleness-control --probe.flight-recorder --alert.line
 	$(BIN)/foreshock spikes $(RUN)
 	$(BIN)/foreshock report $(RUN)
 	@printf '\nBrowse it:  make dashboard      (or: %s/foreshock dashboard %s)\n' '$(BIN)' '$(RUNS)'

@@ -9,8 +9,9 @@ import logging
 import queue
 import threading
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from http.client import HTTPException
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,11 @@ class Alerts:
     `watch(..., on_spike=...)` does. The recorder hands rows over in blocks (64 steps or some seconds); detector and
     callbacks run in a thread of their own, so no step waits for them, and an alert comes at most a block after its
     spike has closed. Spikes still open at the end are told then. Each is also an event of kind `spike` in the trace.
-    After the start of a resumed run it needs a baseline of 64 steps before it finds any.
+    A run that is resumed goes on from `state_dict()`; without it a baseline of 64 steps is needed before any is found.
 
-    A callback that raises is logged, and doesn't stop the run or the other callbacks. `wait()` returns when all rows so
-    far have been looked at. `thresholds` are the detector's. With `flight` the same thread feeds a flight recorder.
+    A callback that raises is logged, and doesn't stop the run or the other callbacks; one with a `close()` is closed at
+    the end. `wait()` returns when all rows so far have been looked at. `thresholds` are the detector's. With `flight`
+    the same thread feeds a flight recorder.
 
     Raises ValueError for an unknown detector or threshold.
 
@@ -70,6 +72,8 @@ class Alerts:
         # NaN is a layer that was not measured: the sensors record a broken gradient as Inf.
         self._finder = SpikeFinder(self.layers, detector, warmup_steps, nan="gap", **thresholds)
         self._flight = flight
+        self.tell_open = True  # at the end; False where another process goes on from `state_dict()`
+        self._in_trace: set[tuple[int, str]] = set()
         self._rows: queue.Queue[tuple[np.ndarray, np.ndarray, np.ndarray | None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._look, name="foreshock-alerts", daemon=True)
         self._thread.start()
@@ -91,11 +95,26 @@ class Alerts:
             self._rows.put(None)
             self._thread.join()
             still_open = self._finder.close()
-            for spike in still_open:
+            for spike in still_open if self.tell_open else ():
                 self._tell(spike)
             if self._flight is not None:
                 self._flight.close(status, still_open)
+            for callback in self.on_spike:
+                if hasattr(callback, "close"):
+                    callback.close()  # pyright: ignore[reportFunctionMemberAccess]
         self.writer.close(status, message)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The detector's memory, spikes under way included, as plain values; call `wait()` first."""
+        return self._finder.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any], events: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Go on from `state_dict()`; what stands among `events`, the trace's, was told and is not told again.
+
+        Raises ValueError for the state of another detector or of other layers.
+        """
+        self._finder.load_state_dict(state)
+        self._in_trace = {(event["step"], event["text"]) for event in events if event["kind"] == "spike"}
 
     def _look(self) -> None:
         while (rows := self._rows.get()) is not None:
@@ -123,12 +142,15 @@ class Alerts:
         return getattr(self.writer, name)  # event, flush, path and whatever else a writer has
 
     def _tell(self, spike: Spike) -> None:
-        self.writer.event(spike.peak, "spike", in_words(spike))
+        text = in_words(spike)
+        if (spike.peak, text) in self._in_trace:
+            return
         for callback in self.on_spike:
             try:
                 callback(spike)
             except Exception:  # an alert must never end the run that it is about; it is logged, with its traceback
-                _log.exception("foreshock: an on_spike callback failed on %s", in_words(spike))
+                _log.exception("foreshock: an on_spike callback failed on %s", text)
+        self.writer.event(spike.peak, "spike", text)  # last: killed in between, a run tells it twice rather than never
 
 
 def in_words(spike: Spike) -> str:
@@ -154,43 +176,75 @@ def print_line(spike: Spike) -> None:
 
 
 def json_lines(path: str | PathLike[str]) -> OnSpike:
-    """A callback that appends each spike to the file `path`, one JSON object a line."""
+    """A callback that appends each spike to the file `path`, one JSON object a line.
+
+    The file is made at once, with its folder; OSError if that can't be.
+    """
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
 
     def write(spike: Spike) -> None:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(plain(asdict(spike)), allow_nan=False) + "\n")
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(plain(asdict(spike)), allow_nan=False) + "\n")
 
     return write
 
 
-def webhook(url: str, *, seconds: float = WEBHOOK_SECONDS) -> OnSpike:
+def webhook(url: str, *, seconds: float = WEBHOOK_SECONDS, failed: Callable[[str], object] | None = None) -> _Webhook:
     """A callback that posts each spike as JSON (`text` and the fields of `Spike`) to `url`, in a thread of its own.
 
-    A post that fails or takes longer than `seconds` is logged and not tried again; training never waits for it. Raises
-    ValueError for a URL that is not http or https.
+    A post that fails or takes longer than `seconds` is not tried again: `failed` gets a sentence on it, by default it
+    is logged. Training never waits for a post; its end does, for at most `seconds`. Raises ValueError for a URL that is
+    not http or https.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError(f"the webhook {url!r} must begin with http:// or https://")
-    waiting: queue.Queue[Spike] = queue.Queue(MOST_WAITING)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"the webhook {url!r} must begin with http:// or https://, and name a host")
+    return _Webhook(url, parts.hostname, seconds, failed or _log_failure)
 
-    def post() -> None:
+
+class _Webhook:
+    """What `webhook` returns. It names the host only: whoever has the whole URL can post to it."""
+
+    def __init__(self, url: str, host: str, seconds: float, failed: Callable[[str], object]) -> None:
+        self._url, self._host, self._seconds, self._failed = url, host, seconds, failed
+        self._waiting: queue.Queue[Spike] = queue.Queue(MOST_WAITING)
+        threading.Thread(target=self._post_all, name="foreshock-webhook", daemon=True).start()
+
+    def __call__(self, spike: Spike) -> None:
+        try:
+            self._waiting.put_nowait(spike)
+        except queue.Full:
+            self._lose(spike, f"{MOST_WAITING} others wait already")
+
+    def wait(self, seconds: float | None = None) -> int:
+        """Wait until every alert has gone out or failed, but no longer than `seconds`; how many are left."""
+        with self._waiting.all_tasks_done:
+            self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, seconds)
+            return self._waiting.unfinished_tasks
+
+    def close(self) -> None:
+        """Give what is on its way the time of one post."""
+        if left := self.wait(self._seconds):
+            self._failed(f"the webhook {self._host} was too slow at the end: {left} alerts did not reach it")
+
+    def _post_all(self) -> None:
         while True:
-            spike = waiting.get()
+            spike = self._waiting.get()
             body = json.dumps({"text": in_words(spike)} | plain(asdict(spike)), allow_nan=False).encode()
-            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310
             try:
-                with urllib.request.urlopen(request, timeout=seconds):  # noqa: S310
+                request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"})  # noqa: S310
+                with urllib.request.urlopen(request, timeout=self._seconds):  # noqa: S310
                     pass
-            except OSError as error:
-                _log.warning("foreshock: the webhook %s did not take an alert: %s", url, error)
+            except (OSError, HTTPException, ValueError) as error:  # no answer, no HTTP, no URL
+                self._lose(spike, str(error) or type(error).__name__)
             finally:
-                waiting.task_done()
+                self._waiting.task_done()
 
-    thread = threading.Thread(target=post, name="foreshock-webhook", daemon=True)
-    thread.start()
+    def _lose(self, spike: Spike, reason: str) -> None:
+        self._failed(f"the webhook {self._host} did not take the alert that {in_words(spike)}: {reason}")
 
-    def send(spike: Spike) -> None:
-        waiting.put_nowait(spike)  # queue.Full is logged by whoever calls
 
-    send.wait = waiting.join  # pyright: ignore[reportFunctionMemberAccess]
-    return send
+def _log_failure(text: str) -> None:
+    _log.warning("foreshock: %s", text)

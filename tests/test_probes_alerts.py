@@ -93,7 +93,7 @@ def test_a_webhook(caplog: pytest.LogCaptureFixture) -> None:
     server.server_close()
     assert got[0]["text"] == "blocks.00 rose 3.0-fold at step 5"
     assert got[0]["layer"] == "blocks.00"
-    assert caplog.text.count("did not take an alert") == 1
+    assert caplog.text.count("did not take the alert") == 1
     with pytest.raises(ValueError, match="must begin with http"):
         webhook("file:///etc/passwd")
 
@@ -103,7 +103,7 @@ def test_a_webhook_that_nobody_answers_does_not_raise(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING):
         send(SPIKE)
         send.wait()
-    assert "did not take an alert" in caplog.text
+    assert "did not take the alert" in caplog.text
 
 
 def test_watch_tells(tmp_path) -> None:

@@ -23,6 +23,9 @@ from .config import TrainConfig
 # These say where and how a run is done, not what it computes; they may change when it is resumed.
 MAY_DIFFER = frozenset(
     {
+        "alert.file",
+        "alert.line",
+        "alert.webhook",
         "device",
         "probe.flight_recorder",
         "probe.staleness_control",
@@ -130,7 +133,7 @@ def _sync(folder: Path) -> None:
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Fields in which two configurations (`dataclasses.asdict`) make different runs, as sentences.
+    """Fields in which two configurations (`config_to_save`) make different runs, as sentences.
 
     Where a run writes, what it prints and the device may differ; so may its length, if no schedule depends on it. A
     field that an older version did not save was at its default.

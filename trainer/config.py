@@ -7,6 +7,7 @@ epochs, as each field says.
 """
 
 __all__ = [
+    "AlertConfig",
     "AugmentConfig",
     "DataConfig",
     "HeadConfig",
@@ -23,6 +24,7 @@ __all__ = [
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .config_alert import AlertConfig
 from .config_backbone import ResNetConfig, VitConfig
 from .config_checks import choice, fraction, not_negative, positive, without_effect
 from .config_input import AugmentConfig, DataConfig
@@ -90,6 +92,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(saturation=0.0, hue=0.0, gray_p=0.0))
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    alert: AlertConfig = field(default_factory=AlertConfig)
     intervene: InterveneConfig = field(default_factory=InterveneConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     batch_size: int = 256
@@ -170,6 +173,7 @@ class TrainConfig:
             without_effect(self, "without checkpoint_dir", "checkpoint_every", "checkpoint_keep", "resume")
         if self.trace is None:
             without_effect(self.probe, "without trace", "flight_recorder", "staleness_control")
+            without_effect(self.alert, "without trace", "line", "file", "webhook")
         if self.trace is None and self.checkpoint_dir is None:
             without_effect(self, "without trace and checkpoint_dir", "overwrite")
         if self.overwrite and self.resume:

@@ -1,18 +1,34 @@
-"""A configuration read back from the plain mapping in which a checkpoint holds it."""
+"""A configuration as the plain mapping that traces and checkpoints hold, and read back from it."""
 
-__all__ = ["config_from"]
+__all__ = ["config_from", "config_to_save"]
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
+from urllib.parse import urlsplit
 
 from .config import TrainConfig
 
 Config = TypeVar("Config")
 
 
+def config_to_save(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as plain values. Of a webhook only the host: whoever has the rest can post to it.
+
+    >>> from .config import AlertConfig
+    >>> config = TrainConfig(trace="runs/a", alert=AlertConfig(webhook="https://me:secret@example.com/T0/B1"))
+    >>> config_to_save(config)["alert"]["webhook"]
+    'https://example.com'
+    """
+    saved = asdict(config)
+    if config.alert.webhook is not None:
+        url = urlsplit(config.alert.webhook)
+        saved["alert"]["webhook"] = f"{url.scheme}://{url.hostname}"
+    return saved
+
+
 def config_from(saved: Mapping[str, Any]) -> TrainConfig:
-    """The configuration whose `dataclasses.asdict` is `saved`; fields that it lacks are at their defaults.
+    """The configuration that `config_to_save` made `saved`; fields that it lacks are at their defaults.
 
     Raises ValueError for a field that this version doesn't know, and for values that it refuses.
 

@@ -65,9 +65,9 @@ class Progress:
             left = duration((self.total - step - 1) / rate)
             self.say(f"step {step:>{len(str(self.total))}}/{self.total}  {shown}  {rate:.1f} steps/s  {left} left")
 
-    def say(self, text: str) -> None:
-        """Print a line, above the bar if there is one."""
-        self._console.print(text, markup=False)
+    def say(self, text: str, style: str = "") -> None:
+        """Print a line, above the bar if there is one; from any thread."""
+        self._console.print(text, markup=False, style=style)
 
 
 def _short(name: str, value: float) -> str:

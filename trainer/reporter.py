@@ -33,6 +33,8 @@ class Reporter:
         self.lost, self.trouble = False, ""
         self.checkpoint: Path | None = None
         self.unsaved = ""
+        if run.tracing and run.tracing.alerting:
+            run.tracing.alerting.say = progress.say
         for note in run.notes:
             progress.say(note)
 
@@ -59,15 +61,17 @@ class Reporter:
 
     def finish(self, status: Status, signal: int) -> Result:
         """Close the trace, and say what the run came to."""
-        run, tracing, knn, features = self.run, self.run.tracing, {}, {}
+        run, tracing, knn, features, spikes, untold = self.run, self.run.tracing, {}, {}, None, ""
         seconds = self.progress.seconds
         if tracing:
             try:
                 self._close(tracing, status)
-                knn, features = tracing.results()
+                knn, features, spikes = tracing.results()
             except TraceError as error:
                 # The training itself is done and saved; its report must not be lost with the last rows.
                 self.unsaved = str(error)
+            if tracing.alerting and tracing.alerting.lost:
+                untold = f"alerts were lost, {tracing.alerting.lost} in all; first {tracing.alerting.trouble}"
         return Result(
             config=run.config,
             status=status,
@@ -82,6 +86,9 @@ class Reporter:
             left_out=self.left_out if self.run.config.nonfinite == "skip" else 0,
             knn=knn,
             features=features,
+            spikes=spikes,
+            untold=untold,
+            interventions=run.intervention.count if run.intervention else None,
             checkpoint=self.checkpoint,
             unsaved=self.unsaved,
             signal=signal,
@@ -93,7 +100,7 @@ class Reporter:
             tracing.close("failed", self.trouble)
         elif status == "interrupted":
             tracing.event(last, "interrupted", f"interrupted after step {last}")
-            tracing.close("failed", f"interrupted after step {last}")
+            tracing.close("failed", f"interrupted after step {last}", goes_on=self.checkpoint is not None)
         else:
             tracing.close("finished")
 

@@ -38,6 +38,12 @@ class Result:
     """`last`, `best` (0 to 1) and `best_step` over the whole trace; empty without one."""
     features: dict[str, float] = field(default_factory=dict)
     """The last `effective_rank` and `feature_std` of the features; empty if they were not measured."""
+    spikes: int | None = None
+    """Spikes that were found while the run went, before it was resumed too; None if nobody looked."""
+    untold: str = ""
+    """Which alerts did not arrive, and why, if so."""
+    interventions: int | None = None
+    """Steps at which the intervention acted, before the run was resumed too; None without one."""
     checkpoint: Path | None = None
     """The newest that this process saved."""
     unsaved: str = ""
@@ -75,6 +81,12 @@ class Result:
             rank, std = self.features["effective_rank"], self.features["feature_std"]
             spread = f"scatter {std:.2f} (1 spread out, 0 collapsed)"
             lines.append(f"features: effective rank {rank:.1f} of {config.network.dim}, {spread}")
+        if self.spikes is not None:
+            lines.append(f"{_count(self.spikes, 'gradient spike')} while it ran")
+        if self.interventions is not None:
+            lines.append(f"{config.intervene.rule} acted at {_count(self.interventions, 'step')}")
+        if self.untold:
+            lines.append(self.untold)
         if self.left_out:
             lines.append(f"{self.left_out} updates were left out, since losses or gradients were not finite")
         if self.overflows:
@@ -94,3 +106,7 @@ class Result:
             lines.append(f"trace: {config.trace}    next: foreshock spikes {config.trace}")
             lines.append(f"{' ' * len(f'trace: {config.trace}')}          foreshock dashboard {parent}")
         return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -4,7 +4,7 @@ __all__ = ["Run", "prepare"]
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ..traces.places import place_of
 from .batches import steps_per_epoch
 from .checkpoint import CheckpointError, Checkpoints, differences
 from .config import TrainConfig
+from .config_saved import config_to_save
 from .data import ImageSet, load_dataset
 from .distributed import Processes, join, pick_device
 from .fitting import check_fitting, fit
@@ -69,7 +70,7 @@ class Run:
         """
         return {
             "step": step,
-            "config": asdict(self.config),
+            "config": config_to_save(self.config),
             "images": len(self.data),
             "processes": self.processes.count,
             "model": whole(self.model.state_dict(), keep=self.processes.main),
@@ -168,7 +169,7 @@ def _checkpoints(config: TrainConfig, processes: Processes) -> Checkpoints | Non
 def _newest(checkpoints: Checkpoints, config: TrainConfig, images: int, processes: Processes) -> _Saved:
     """The newest checkpoint; CheckpointError names what makes it another run's."""
     state, path, damaged = checkpoints.load()
-    changed = differences(state["config"], asdict(config))
+    changed = differences(state["config"], config_to_save(config))
     if state["images"] != images:
         changed.append(f"the data had {state['images']} images and have {images}")
     if not config.scale.sync_batch_norm and state["processes"] != processes.count:

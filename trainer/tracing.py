@@ -8,7 +8,6 @@ __all__ = ["Tracing"]
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,8 +24,10 @@ from ..probes.sensors._choice import choose_sensors
 from ..traces.reader import Trace, open_trace
 from ..traces.schema import GRAD_NORM_CLIPPED
 from ..traces.writer import TraceWriter
+from .alerting import Alerting
 from .clipping import clips
 from .config import TrainConfig
+from .config_saved import config_to_save
 from .data import ImageSet
 from .distributed import Processes
 from .folder import ImageFolder
@@ -70,21 +71,23 @@ class Tracing:
         self.batch_size = config.batch_size
         sensors = (gradients, *([self.knn] if self.knn else []), *self.others.values())
         noted = [GRAD_NORM_CLIPPED] if clips(config) else []
-        self.writer = self.alerts = None
+        self.writer = self.alerts = self.alerting = None
         if processes.main:
+            self.alerting = Alerting(config.alert)
             self.writer = TraceWriter(
                 config.trace,
                 layers=gradients.layers,
                 series=[s for sensor in sensors for s in sensor.series if s.per_layer] + noted,
                 parameters=gradients.parameters if config.probe.flight_recorder else None,
-                config=asdict(config),
+                config=config_to_save(config),
                 meta=_meta(config, self.knn, schedules) | {"processes": processes.count},
                 resume_at=resume_at,
                 overwrite=config.overwrite,
             )
-            if config.probe.flight_recorder:
-                flight = FlightRecorder(self.writer)
-                self.alerts = Alerts(self.writer, (), warmup_steps=schedules.warmup_steps, flight=flight)
+            flight = FlightRecorder(self.writer) if config.probe.flight_recorder else None
+            if self.alerting.ways or flight:
+                warmup = schedules.warmup_steps
+                self.alerts = Alerts(self.writer, self.alerting.ways, warmup_steps=warmup, flight=flight)
         told = self.alerts or self.writer or _NoWriter()
         if intervention:
             noted = [*noted, ACTED]
@@ -142,14 +145,16 @@ class Tracing:
         start = time.perf_counter()
         self.recorder.flush()
         if self.alerts:
-            self.alerts.wait()  # the flight recorder's windows belong to what a resumed run finds
+            self.alerts.wait()  # what is told by now, and the flight recorder's windows, are what a resumed run finds
         if self.writer:
             self.writer.flush()
         self.seconds += time.perf_counter() - start
 
-    def close(self, status: str, message: str = "") -> None:
-        """Commit the rest, with the final status of the run."""
+    def close(self, status: str, message: str = "", *, goes_on: bool = False) -> None:
+        """Commit the rest, with the final status; a run that `goes_on` later tells spikes under way then."""
         self._hook.remove()
+        if self.alerts:
+            self.alerts.tell_open = not goes_on
         self.recorder.close(status, message)
 
     def __enter__(self) -> Self:
@@ -160,9 +165,9 @@ class Tracing:
         self.recorder.__exit__(kind, error, at)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the kNN queue, and of what watches its curve."""
-        watching = self.staleness.state_dict() if self.staleness else None
-        return {"knn": self.knn.state_dict() if self.knn else None, "staleness": watching}
+        """The state of the kNN queue, and of what watches its curve and the gradients."""
+        parts = {"knn": self.knn, "staleness": self.staleness, "alerts": self.alerts}
+        return {name: part.state_dict() if part else None for name, part in parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict()`."""
@@ -170,23 +175,28 @@ class Tracing:
             self.knn.load_state_dict(state["knn"])
         if self.staleness and state.get("staleness"):
             self.staleness.load_state_dict(state["staleness"])
+        if self.alerts and state.get("alerts"):
+            self.alerts.load_state_dict(state["alerts"], open_trace(self.path).events)
 
-    def results(self) -> tuple[dict[str, float], dict[str, float]]:
+    def results(self) -> tuple[dict[str, float], dict[str, float], int | None]:
         """What the whole trace ends with: `last` and `best` kNN accuracy and the `best_step`; the last look at the
-        features, `effective_rank` and `feature_std`. What was never measured is left out.
+        features, `effective_rank` and `feature_std`; the number of spikes that were told. What was never measured is
+        left out, and without a look at spikes the number is None.
 
         Rank 0 knows them, the other processes have no trace.
         """
         if not self.writer:
-            return {}, {}
+            return {}, {}, None
         trace = open_trace(self.path)
+        spikes = sum(event["kind"] == "spike" for event in trace.events) if self.alerts else None
         found = {name: _measured(trace, name) for name in ("knn_accuracy", "effective_rank", "feature_std")}
         features = {name: float(v[-1]) for name, (_, v) in found.items() if name != "knn_accuracy" and len(v)}
         steps, accuracy = found["knn_accuracy"]
         if not len(accuracy):
-            return {}, features
+            return {}, features, spikes
         best = int(accuracy.argmax())
-        return {"last": float(accuracy[-1]), "best": float(accuracy[best]), "best_step": int(steps[best])}, features
+        knn = {"last": float(accuracy[-1]), "best": float(accuracy[best]), "best_step": int(steps[best])}
+        return knn, features, spikes
 
 
 def _measured(trace: Trace, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .sensors import Sensor, layer_parameters, series_of
+from .sensors._by_layer import observe_together
 from .sensors._to_host import start_copy
 
 if TYPE_CHECKING:
@@ -101,8 +102,7 @@ class Recorder:
             self._hand_on_what_arrived()
             now = self._clock()
             values: dict[str, Any] = {"wall_time": time.time(), "step_time": now - self._last_time}
-            for sensor in self.sensors:
-                values |= sensor.observe()
+            values |= observe_together(self.sensors)
             numbers: dict[str, float] = {}
             self._store(values | scalars, row=len(self._steps), numbers=numbers)
             # Only now does the row count: an interrupt before this line leaves no half of it.

@@ -520,17 +520,6 @@ def test_every_is_at_least_one(cls: Any) -> None:
         cls(Small(), every=0)
 
 
-def test_sharded_parameters_are_refused() -> None:
-    class Sharded(nn.Parameter):
-        def to_local(self) -> torch.Tensor:
-            return self
-
-    model = nn.Linear(1, 1, bias=False)
-    model.weight = Sharded(torch.ones(1, 1))
-    with pytest.raises(ValueError, match="sharded parameters"):
-        WeightNorm(model).observe()
-
-
 def test_all_of_them_in_one_trace(tmp_path) -> None:
     from foreshock.probes.recorder import Recorder
     from foreshock.probes.sensors import attach, sensor_names, series_of

@@ -21,8 +21,6 @@ from .sync_norm import synchronise_norms
 from .whole import local
 
 Forward = Callable[..., Output]
-# Sensors that look at what flows through a model. The others need whole weights, of which a process has only shards.
-OF_FLOWS = frozenset({"activation", "attention", "collapse", "memory", "throughput"})
 
 
 def parallelise(model: nn.Module, config: TrainConfig, device: torch.device, processes: Processes) -> Forward:
@@ -74,17 +72,12 @@ def _replicated(model: nn.Module) -> Forward:
 
 
 def _check_shards(config: TrainConfig) -> None:
-    others = sorted(set(config.probe.sensors) - OF_FLOWS)
     refused = {
         f"optim.name {config.optim.name!r}": (
             config.optim.name != "adamw",
             "it needs norms of whole tensors, use adamw",
         ),
         "amp 'fp16'": (config.amp == "fp16", "its scaler needs whole gradients, use bf16"),
-        f"probe.sensors {' '.join(others)}": (
-            bool(others) and config.trace is not None,
-            f"of sensors that goes with {', '.join(sorted(OF_FLOWS))}",
-        ),
         "probe.staleness_control": (config.probe.staleness_control, "it encodes by the backbone alone, leave it off"),
         "scale.compile": (config.scale.compile, "blocks are put together while it runs, leave it off"),
     }

@@ -23,7 +23,14 @@ And laws, which a test checks for every file of this folder:
   sensor has the same weights, to the last bit, as a run without;
 - **NaN means not measured** (a frozen layer, a step without a sample), never 0 and never a diverged value: that is Inf;
 - **what is declared is returned**: the keys of `observe()` are the names in `series`;
-- **the whole batch**: accumulated parts give what the batch at once gives; a weight that two layers share counts once.
+- **the whole batch**: accumulated parts give what the batch at once gives; a weight that two layers share counts once;
+- **the whole model**: of one in shards (FSDP2) every process has the values of the whole, or, where a sensor looks at
+  what flows through the model, those of this process's share of the batch, and its docstring says so.
+
+A sensor that goes through the parameters or gradients is a `TensorSensor` (`_by_layer.py`): it has `look()` in place of
+`observe()` and says what it wants to know of each tensor. All of a step then read a tensor once, while it is in the
+cache, and of a model in shards exchange their sums in one go. `look()` and `after_step()` of all sensors have to be
+called in all processes.
 
 The folder is the registry: to add a sensor, add a file whose `__all__` begins with its class.
 """

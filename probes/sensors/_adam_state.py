@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ._by_layer import wide
+from ._by_layer import ByLayer
+from ._piece import Piece, floats, wide
 
 
 class AdamState:
@@ -19,11 +20,9 @@ class AdamState:
 
     Raises ValueError for an optimizer without `betas`, and at the first look for one whose states lack a second moment.
 
-    >>> weight = nn.Parameter(torch.ones(1))
-    >>> optimizer = torch.optim.AdamW([weight])
-    >>> state = AdamState(optimizer, "update_rms")
-    >>> state.known([weight])
-    [False]
+    >>> model = nn.Linear(1, 1)
+    >>> AdamState(torch.optim.AdamW(model.parameters()), "update_rms").members(ByLayer(model))
+    []
     """
 
     def __init__(self, optimizer: Optimizer, asked_by: str) -> None:
@@ -31,27 +30,32 @@ class AdamState:
         if not all("betas" in group for group in optimizer.param_groups):
             raise self._refusal("no betas")
         self._groups: dict[nn.Parameter, dict[str, Any]] = {}
-        self._size = -1
 
-    def known(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
-        """Which of the parameters have a second moment: those that were updated at least once."""
-        return [self._has_moment(parameter) for parameter in parameters]
+    def members(self, by_layer: ByLayer) -> list[int]:
+        """Which parameters have a gradient and a second moment: those that were updated at least once."""
+        if len(self._groups) != sum(len(group["params"]) for group in self.optimizer.param_groups):
+            self._groups = {p: group for group in self.optimizer.param_groups for p in group["params"]}
+        return [i for i in by_layer.with_gradient() if self._has_moment(by_layer.parameters[i])]
 
-    def moments(self, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-        """The second moments before this step's gradient enters them, not bias-corrected."""
-        return [self.optimizer.state[p]["exp_avg_sq"] for p in parameters]
+    def moments(self, piece: Piece) -> list[Tensor]:
+        """The second moments before this step's gradient enters them, not bias-corrected; in float32 or wider."""
+        state = self.optimizer.state
+        return piece.once(("moments", id(state)), lambda: floats([state[p]["exp_avg_sq"] for p in piece.parameters]))
 
-    def decay(self, parameters: Sequence[nn.Parameter]) -> list[float]:
+    def decay(self, piece: Piece) -> list[float]:
         """1 - beta2 of each."""
-        return [1 - self._group(p)["betas"][1] for p in parameters]
+        return [1 - self._groups[p]["betas"][1] for p in piece.parameters]
 
-    def corrections(self, parameters: Sequence[nn.Parameter]) -> list[float] | Tensor:
+    def corrections(self, piece: Piece) -> list[float] | Tensor:
         """1 - beta2^t of each, where t counts the update that is about to be made.
 
         Numbers where the optimizer counts on the host, as most do; else f64[n] on the device, and nothing waits.
         """
+        return piece.once(("corrections", id(self.optimizer)), lambda: self._corrections(piece.parameters))
+
+    def _corrections(self, parameters: Sequence[nn.Parameter]) -> list[float] | Tensor:
         steps = [self._step(p) for p in parameters]
-        rates = [self._group(p)["betas"][1] for p in parameters]
+        rates = [self._groups[p]["betas"][1] for p in parameters]
         # Of a tensor on the host numpy reads the number at once.
         counts = [float(s.numpy()) if _on_host(s) else s for s in steps]
         if not any(isinstance(count, Tensor) for count in counts):
@@ -70,17 +74,10 @@ class AdamState:
         return True
 
     def _step(self, parameter: nn.Parameter) -> Any:
-        step = self.optimizer.state[parameter].get("step", self._group(parameter).get("step"))  # LAMB counts by group
+        step = self.optimizer.state[parameter].get("step", self._groups[parameter].get("step"))  # LAMB counts by group
         if step is None:
             raise self._refusal("no count of its steps")
         return step
-
-    def _group(self, parameter: nn.Parameter) -> dict[str, Any]:
-        size = sum(len(group["params"]) for group in self.optimizer.param_groups)
-        if size != self._size:  # add_param_group in mid-run
-            self._groups = {p: group for group in self.optimizer.param_groups for p in group["params"]}
-            self._size = size
-        return self._groups[parameter]
 
     def _refusal(self, found: str) -> ValueError:
         return ValueError(

@@ -1,22 +1,105 @@
-"""One number a tensor, put together to one a layer: sums and maxima on the device, NaN for a layer without any."""
+"""What several sensors ask of a run's parameters, worked out together and put together to one number a layer."""
 
 from __future__ import annotations
 
-__all__ = ["LOW_PRECISION", "ByLayer", "Layers", "floats", "gradients", "sums", "wide"]
+__all__ = ["ByLayer", "Layers", "Look", "TensorSensor", "observe_together"]
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from . import layer_parameters
+from . import Sensor, layer_parameters
+from ._piece import Piece, wide
+from ._shards import Shards, local, over_shards, shards_of
 
 Layers = Mapping[str, Sequence[tuple[str, nn.Parameter]]]
-LOW_PRECISION = (torch.float16, torch.bfloat16)
 MAX_PLANS = 64  # sets of present tensors that are remembered
-CPU_BYTES, DEVICE_BYTES = 2**19, 2**26  # a piece of work: what stays in a core's cache, and what fills a GPU
+CPU_BYTES, DEVICE_BYTES = 2**20, 2**26  # a piece of work: what stays in a core's cache, and what fills a GPU
+
+
+class TensorSensor:
+    """A sensor that looks at one tensor after another: it says in `look()` what it wants to know of each.
+
+    All that look in one step go through the tensors together, piece by piece, and of a sharded model exchange what they
+    found at once.
+    """
+
+    def look(self) -> Look:
+        """What is to be measured in this step, and what the sensor makes of it."""
+        raise TypeError(f"{type(self).__name__} has no look()")
+
+    def observe(self) -> dict[str, Tensor]:
+        """This step's values by name."""
+        return carry_out([self.look()])[0]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Reductions by layer, and what becomes of their results, f64[L] each (on MPS f32)."""
+
+    reductions: Sequence[Reduction]
+    then: Callable[..., dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """`measure` of each parameter `[n]` of a piece, added up over a layer, or its maximum."""
+
+    plan: _Plan
+    measure: Callable[[Piece], Tensor]
+    how: Literal["sum", "max"]
+
+
+def observe_together(sensors: Iterable[Sensor]) -> dict[str, Tensor]:
+    """What all of `sensors` see in this step; those that look at the same tensors do it in one go.
+
+    >>> from foreshock.probes.sensors import attach
+    >>> model = nn.Linear(2, 1, bias=False)
+    >>> model.weight.grad = torch.tensor([[3.0, -4.0]])
+    >>> optimizer = torch.optim.SGD(model.parameters())
+    >>> sensors = attach(["grad_max", "throughput"], model, optimizer, layer_parameters(model))
+    >>> observe_together(sensors.values())["grad_max"]
+    tensor([4.])
+    """
+    looks = {i: sensor.look() for i, sensor in enumerate(sensors) if isinstance(sensor, TensorSensor)}
+    found = dict(zip(looks, carry_out(list(looks.values())), strict=True))
+    values: dict[str, Tensor] = {}
+    for i, sensor in enumerate(sensors):
+        values |= found[i] if i in found else sensor.observe()
+    return values
+
+
+@torch.no_grad()
+def carry_out(looks: Sequence[Look]) -> list[dict[str, Tensor]]:
+    """The values of each look."""
+    reductions = [reduction for look in looks for reduction in look.reductions]
+    found = _measure(reductions)
+    over_shards(
+        (values[part], shards, reduction.how)
+        for reduction, values in zip(reductions, found, strict=True)
+        for part, shards in reduction.plan.shards
+    )
+    answers = iter([r.plan.by_layer(values, r.how) for r, values in zip(reductions, found, strict=True)])
+    return [look.then(*(next(answers) for _ in look.reductions)) for look in looks]
+
+
+def _measure(reductions: Sequence[Reduction]) -> list[Tensor]:
+    """What each measures of its tensors, in its plan's order: f64[n], Inf for NaN."""
+    found: list[list[Tensor]] = [[] for _ in reductions]
+    alike: dict[Any, list[int]] = {}
+    for i, reduction in enumerate(reductions):
+        alike.setdefault(reduction.plan.key, []).append(i)
+    for same in alike.values():
+        plan = reductions[same[0]].plan
+        for members in plan.pieces:
+            piece = Piece(members, [plan.parameters[i] for i in members])
+            for i in same:
+                found[i].append(reductions[i].measure(piece))
+    return [reduction.plan.joined(parts) for reduction, parts in zip(reductions, found, strict=True)]
 
 
 class ByLayer:
@@ -27,8 +110,8 @@ class ByLayer:
 
     >>> model = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1))
     >>> by_layer = ByLayer(model)
-    >>> sizes = by_layer.reduce([0, 1], lambda i: torch.tensor([by_layer.parameters[k].numel() for k in i]))
-    >>> sizes.tolist()
+    >>> sizes = by_layer.sum([0, 1], lambda piece: torch.tensor([p.numel() for p in piece.parameters]))
+    >>> carry_out([Look([sizes], lambda sizes: {"sizes": sizes})])[0]["sizes"].tolist()
     [3.0, nan]
     """
 
@@ -42,6 +125,9 @@ class ByLayer:
         if not owner:
             raise ValueError("got layers without a parameter; give {layer: [(name, parameter), ...]} or a model")
         self.parameters, self.owner = list(owner), list(owner.values())
+        self.key = tuple(map(id, self.parameters))
+        self.unknown = torch.full((len(self.layers),), math.nan)
+        """f32[L], what is not measured; for all steps, so not to be written to."""
         self._plans: dict[tuple[int, ...], _Plan] = {}
 
     def with_gradient(self) -> list[int]:
@@ -52,24 +138,17 @@ class ByLayer:
         """Which parameters are not frozen now."""
         return [i for i, p in enumerate(self.parameters) if p.requires_grad]
 
-    def reduce(
-        self, members: Sequence[int], measure: Callable[[list[int]], Tensor], how: Literal["sum", "max"] = "sum"
-    ) -> Tensor:
-        """Reduce `measure` of the parameters `members` over each layer: f64[L] (on MPS f32), Inf where one is NaN.
+    def sum(self, members: Sequence[int], measure: Callable[[Piece], Tensor]) -> Reduction:
+        """To be added up over each layer: `measure` of the parameters `members`, NaN for a layer without, Inf for NaN.
 
-        `measure` gets some of `members`, of one device and dtype, and returns a number for each `[n]`.
-
-        Raises ValueError for sharded parameters (DTensor), whose local part is not the parameter.
+        `measure` gets some of `members` and returns a number for each `[n]`; of sharded ones (DTensor) it sees this
+        process's part, and the sum is that of all parts.
         """
-        plan = self._plan(members)
-        total = plan.start
-        for part, owners in plan.parts:
-            values = measure(part).to(total.device, total.dtype, non_blocking=True)
-            values = values.nan_to_num(nan=math.inf, posinf=math.inf)
-            total = (
-                total.index_add(0, owners, values) if how == "sum" else total.scatter_reduce(0, owners, values, "amax")
-            )
-        return total
+        return Reduction(self._plan(members), measure, "sum")
+
+    def max(self, members: Sequence[int], measure: Callable[[Piece], Tensor]) -> Reduction:
+        """The same, with the largest value of each layer in place of the sum."""
+        return Reduction(self._plan(members), measure, "max")
 
     def sizes(self, members: Sequence[int]) -> Tensor:
         """The number of weights of each layer among the parameters `members`: f64[L], NaN for none."""
@@ -80,71 +159,51 @@ class ByLayer:
         if key not in self._plans:
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()
-            self._plans[key] = _Plan(self, members)
+            self._plans[key] = _Plan(self, key)
         return self._plans[key]
 
 
 class _Plan:
-    """Pieces of the work: which parameters at a time, and their layers; kept, since the indices are copied over."""
+    """Which parameters are looked at together, and their layers; kept, since the indices are copied over."""
 
-    def __init__(self, by_layer: ByLayer, members: Sequence[int]) -> None:
-        parameters, owner = by_layer.parameters, by_layer.owner
-        _refuse_sharded([parameters[i] for i in members])
-        home = parameters[members[0]].device if members else torch.device("cpu")
+    def __init__(self, by_layer: ByLayer, members: tuple[int, ...]) -> None:
+        self.key = by_layer.key, members
+        self.parameters, owner = by_layer.parameters, by_layer.owner
+        home = self.parameters[members[0]].device if members else torch.device("cpu")
         dtype = wide(torch.empty(0, device=home)).dtype
-        kinds = dict.fromkeys((parameters[i].device, parameters[i].dtype) for i in members)
-        self.parts: list[tuple[list[int], Tensor]] = []
-        for kind in kinds:
-            same = [i for i in members if (parameters[i].device, parameters[i].dtype) == kind]
-            room = CPU_BYTES if kind[0].type == "cpu" else DEVICE_BYTES
-            for part in _pieces(same, [4 * parameters[i].numel() for i in same], room):
-                self.parts.append((part, torch.tensor([owner[i] for i in part], device=home)))
+        kinds: dict[tuple[torch.device, torch.dtype, Shards], list[int]] = {}
+        for i in members:
+            p = self.parameters[i]
+            kinds.setdefault((p.device, p.dtype, shards_of(p)), []).append(i)
+        self.pieces: list[list[int]] = []
+        self.shards: list[tuple[slice, Shards]] = []
+        """Which of the values are to be put together over which processes."""
+        order: list[int] = []
+        for (device, _, shards), same in kinds.items():
+            self.shards.append((slice(len(order), len(order) + len(same)), shards))
+            order += same
+            room = CPU_BYTES if device.type == "cpu" else DEVICE_BYTES
+            self.pieces += _pieces(same, [4 * local(self.parameters[i]).numel() for i in same], room)
+        self._owners = torch.tensor([owner[i] for i in order], dtype=torch.int64, device=home)
         start, sizes = ([math.nan] * len(by_layer.layers) for _ in range(2))
         for i in members:
             start[owner[i]] = 0.0
-            sizes[owner[i]] = parameters[i].numel() + (0 if math.isnan(sizes[owner[i]]) else sizes[owner[i]])
-        self.start, self.sizes = (torch.tensor(x, dtype=dtype, device=home) for x in (start, sizes))
+            sizes[owner[i]] = self.parameters[i].numel() + (0 if math.isnan(sizes[owner[i]]) else sizes[owner[i]])
+        self._start, self.sizes = (torch.tensor(x, dtype=dtype, device=home) for x in (start, sizes))
 
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """The values of all pieces: f64[n], Inf where one is NaN."""
+        if not parts:
+            return self._start.new_zeros(0)
+        device, dtype = self._start.device, self._start.dtype
+        values = torch.cat([part.to(device, non_blocking=True) for part in parts]).to(dtype)
+        return values.nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
 
-def floats(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors, those in float16 and bfloat16 as float32.
-
-    >>> floats([torch.ones(1, dtype=torch.bfloat16)])[0].dtype
-    torch.float32
-    """
-    return [t.float() if t.dtype in LOW_PRECISION else t.detach() for t in tensors]
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """The tensor in float64, where the device has it: sums of squares then don't overflow.
-
-    >>> wide(torch.ones(1)).dtype
-    torch.float64
-    """
-    return tensor if tensor.device.type == "mps" else tensor.double()
-
-
-def sums(tensors: Sequence[Tensor]) -> Tensor:
-    """The sum of each tensor, none of which has a value below 0: [n].
-
-    >>> sums([torch.ones(3), torch.zeros(0)]).tolist()
-    [3.0, 0.0]
-    """
-    if tensors[0].device.type == "cpu":
-        return torch.stack([tensor.sum() for tensor in tensors])  # vectorised, as the L1 norm there is not
-    return torch.stack(torch._foreach_norm(list(tensors), 1))  # pyright: ignore[reportPrivateImportUsage]
-
-
-def gradients(parameters: Sequence[nn.Parameter], loss_scale: Tensor | float | None = None) -> list[Tensor]:
-    """The gradients in float32 or wider, without the factor of a GradScaler; sparse ones as dense.
-
-    >>> weight = nn.Parameter(torch.ones(2))
-    >>> weight.grad = torch.tensor([4.0, 8.0])
-    >>> gradients([weight], loss_scale=4.0)[0].tolist()
-    [1.0, 2.0]
-    """
-    grads = floats([_dense(p.grad) for p in parameters if p.grad is not None])
-    return grads if loss_scale is None else [g / loss_scale for g in grads]
+    def by_layer(self, values: Tensor, how: Literal["sum", "max"]) -> Tensor:
+        """The sum or the maximum over each layer: f64[L], NaN for one without values."""
+        if how == "sum":
+            return self._start.index_add(0, self._owners, values)
+        return self._start.scatter_reduce(0, self._owners, values, "amax")
 
 
 def _pieces(members: Sequence[int], sizes: Sequence[int], room: int) -> list[list[int]]:
@@ -157,15 +216,3 @@ def _pieces(members: Sequence[int], sizes: Sequence[int], room: int) -> list[lis
         pieces[-1].append(member)
         used += size
     return pieces
-
-
-def _dense(grad: Tensor) -> Tensor:
-    return grad.to_dense() if grad.layout is torch.sparse_coo else grad
-
-
-def _refuse_sharded(parameters: Sequence[Tensor]) -> None:
-    if any(hasattr(parameter, "to_local") for parameter in parameters):
-        raise ValueError(
-            "got sharded parameters (DTensor), of which this process holds a part; allowed are whole ones (one process "
-            "or DDP): of a sharded model record grad_norm only"
-        )

@@ -34,7 +34,7 @@ class Activation(Sampling):
 
     - Forward hooks look at every `every`-th step (10), in training mode with gradients on, so evaluations in between
       don't count. Frozen layers are measured too.
-    - With DDP it is this process's share of the batch. A checkpointed block runs twice and counts twice, alike.
+    - With DDP and FSDP it is this process's share of the batch. A checkpointed block runs twice, and counts so.
     - `torch.compile`: a compiled model is refused; one compiled later has its hooks left out, and a warning says so.
     - Inf: an output that is not finite.
 

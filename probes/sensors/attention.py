@@ -42,7 +42,7 @@ class Attention(Sampling):
     `every`-th step (50), in training mode with gradients on, and at the first `images` (8) of a batch: on those it is
     exact. `nn.MultiheadAttention` with `need_weights` is not seen, and reads NaN; if none is seen, a warning says so.
 
-    - With DDP it is this process's share of the batch; frozen layers are measured too.
+    - With DDP and FSDP it is this process's share of the batch; frozen layers are measured too.
     - `torch.compile`: a compiled model is refused; one compiled later has its hooks left out, and a warning says so.
     - Inf: a logit that is not finite.
 

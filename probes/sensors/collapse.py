@@ -45,7 +45,8 @@ class Collapse(Sampling):
 
     The decomposition runs on the host, on a Gram matrix of the smaller of N and D rows in float64. On a CUDA device the
     matrix is copied without waiting, and its rank is told **in the row of the first later step by which it has
-    arrived**, mostly one step late; on a CPU at once. In a data-parallel run it is this process's share of the batch.
+    arrived**, mostly one step late; on a CPU at once. With DDP and FSDP it is this process's share of the batch, unless
+    the loop feeds that of all.
 
     Raises ValueError for `every` and `samples` below 1 (2) and for features of another shape.
 

@@ -39,7 +39,7 @@ class FeatureKNN:
     - NaN until the queue holds `k` features, and in steps where nothing was fed. With `every=E` the queue moves at
       every step and every E-th `observe()` evaluates.
     - A feature that is not finite is a wrong answer as a query, and no neighbour in the queue: divergence reads 0.
-    - The queue is that of this process; in a data-parallel run it holds this rank's share.
+    - With DDP and FSDP the queue holds this process's share, unless the loop feeds the features of all.
 
     No temporary is larger than `max_bytes`, or than one row as long as the queue.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["GradCosine"]
 
+import math
 from typing import ClassVar, Self
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...traces.schema import Series
-from ._by_layer import ByLayer, Layers, gradients
+from ._by_layer import ByLayer, Layers, Look, TensorSensor
+from ._piece import Piece
 from ._sampling import Sampling
 
 GRAD_COSINE = Series(
@@ -21,7 +23,7 @@ GRAD_COSINE = Series(
 )
 
 
-class GradCosine(Sampling):
+class GradCosine(Sampling, TensorSensor):
     """`grad_cosine: f32[L]`, the signed cosine between this step's gradient of a layer and the last step's.
 
     Near -1 step after step the weights jump to and fro across a valley that is too narrow for the learning rate. With
@@ -29,7 +31,7 @@ class GradCosine(Sampling):
 
     NaN: frozen, not sampled, or the two steps have not the same weights' gradients, or one is not finite or all 0: a
     broken gradient has no direction, and `grad_norm` tells of it. A GradScaler's factor does not matter to a cosine.
-    Raises ValueError for `every` below 1 and for sharded parameters.
+    Raises ValueError for `every` below 1.
 
     Cost: a copy of the gradients and 3 passes over them every `every` steps; memory for one more model. No host sync.
 
@@ -52,43 +54,46 @@ class GradCosine(Sampling):
         super().__init__(every)
         self._by_layer = ByLayer(layers)
         self.layers = self._by_layer.layers
-        self._last: dict[int, Tensor] = {}
+        self._copies: dict[int, Tensor] = {}  # kept from sample to sample
+        self._last: set[int] = set()  # which of them are the last step's
+        self._squares = self._by_layer.unknown  # squared norms of those, by layer
 
     @classmethod
     def attach(cls, model: nn.Module, optimizer: Optimizer, layers: Layers) -> Self:
         """A sensor over `layers`."""
         return cls(layers)
 
-    @torch.no_grad()
-    def observe(self) -> dict[str, Tensor]:
+    def look(self) -> Look:
         """`{"grad_cosine": f32[L]}` of the gradients as they are now."""
-        present = self._by_layer.with_gradient()
+        present, owner = self._by_layer.with_gradient(), self._by_layer.owner
         due = self.take_turn()
-        owner = self._by_layer.owner
-        changed = {owner[i] for i in set(present) ^ self._last.keys()}
+        changed = {owner[i] for i in self._last ^ set(present)}
         members = [i for i in present if owner[i] not in changed] if due else []
-        dots = self._by_layer.reduce(members, self._dots)
-        ours = self._by_layer.reduce(members, lambda part: _squares(self._gradients(part)))
-        theirs = self._by_layer.reduce(members, lambda part: _squares([self._last[i].flatten() for i in part]))
-        cosine = dots / (ours.sqrt() * theirs.sqrt())
-        self._keep(present if self.due else [])
-        return {"grad_cosine": cosine.float()}
+        kept = present if self.due else []  # the next step is a sample, held against this one
+        theirs, before = self._squares, self._copies
+        if members and kept and members != kept:
+            self._copies = {}  # those that this step has still to read must not be overwritten
+        self._last = set(kept)
 
-    def _keep(self, present: list[int]) -> None:
-        """Copy the gradients when the next step is a sample, into the buffers of the last copy where there are any."""
-        last = dict(self._last) if present else {}
-        self._last = {}
-        for i, gradient in zip(present, gradients([self._by_layer.parameters[i] for i in present]), strict=True):
-            buffer = last.get(i)
-            self._last[i] = gradient.clone() if buffer is None else buffer.copy_(gradient)
+        def keep(piece: Piece) -> Tensor:
+            for i, gradient in zip(piece.members, piece.gradients(), strict=True):
+                if i in self._copies:
+                    self._copies[i].copy_(gradient)
+                else:
+                    self._copies[i] = gradient.clone()
+            return piece.gradient_squares()
 
-    def _gradients(self, part: list[int]) -> list[Tensor]:
-        return [g.flatten() for g in gradients([self._by_layer.parameters[i] for i in part])]
+        def then(dots: Tensor, ours: Tensor, squares: Tensor) -> dict[str, Tensor]:
+            self._squares = squares
+            if not members:
+                return {"grad_cosine": self._by_layer.unknown}
+            cosine = dots / (ours.sqrt() * theirs.sqrt())
+            return {"grad_cosine": cosine.where(ours.isfinite() & theirs.isfinite(), math.nan).float()}
 
-    def _dots(self, part: list[int]) -> Tensor:
-        theirs = [self._last[i].flatten() for i in part]
-        return torch.stack([torch.dot(a, b) for a, b in zip(self._gradients(part), theirs, strict=True)])
+        by_layer = self._by_layer
+        dots = by_layer.sum(members, lambda piece: _dots(piece.gradients(), [before[i] for i in piece.members]))
+        return Look([dots, by_layer.sum(members, Piece.gradient_squares), by_layer.sum(kept, keep)], then)
 
 
-def _squares(tensors: list[Tensor]) -> Tensor:
-    return torch.stack([torch.dot(t, t) for t in tensors])
+def _dots(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
+    return torch.stack([torch.dot(a.flatten(), b.flatten()) for a, b in zip(ours, theirs, strict=True)])

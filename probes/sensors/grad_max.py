@@ -15,17 +15,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...traces.schema import Series
-from ._by_layer import ByLayer, Layers, gradients
+from ._by_layer import ByLayer, Layers, Look, TensorSensor
+from ._piece import Piece
 
 GRAD_MAX = Series(
     "grad_max", ("layer", "step"), doc="largest absolute gradient of each layer, before clipping; NaN: no gradient"
 )
 
 
-class GradMax:
+class GradMax(TensorSensor):
     """`grad_max: f32[L]`, max |g| over all weights of a layer: one weight that explodes, which a norm dilutes.
 
-    NaN: no gradient (frozen). Inf: a gradient that holds Inf or NaN. Raises ValueError for sharded parameters.
+    NaN: no gradient (frozen). Inf: a gradient that holds Inf or NaN.
 
     Cost: one pass over the gradients a step. No host sync.
 
@@ -50,16 +51,17 @@ class GradMax:
         """A sensor over `layers`."""
         return cls(layers)
 
-    @torch.no_grad()
-    def observe(self) -> dict[str, Tensor]:
+    def look(self) -> Look:
         """`{"grad_max": f32[L]}` of the gradients as they are now."""
-        return {"grad_max": self._by_layer.reduce(self._by_layer.with_gradient(), self._maxima, "max").float()}
+        largest = self._by_layer.max(self._by_layer.with_gradient(), _maxima)
+        scale = 1.0 if self.loss_scale is None else self.loss_scale
+        return Look([largest], lambda largest: {"grad_max": (largest / scale).float()})
 
-    def _maxima(self, part: list[int]) -> Tensor:
-        grads = gradients([self._by_layer.parameters[i] for i in part], self.loss_scale)
-        grads = [g if g.numel() else g.new_zeros(1) for g in grads]  # an empty tensor has no maximum
-        if grads[0].device.type != "cpu":
-            return torch.stack(torch._foreach_norm(grads, math.inf))
-        # On a CPU that norm is not vectorised, and eight times slower than the two extremes.
-        low, high = (torch.stack(ends) for ends in zip(*(torch.aminmax(g) for g in grads), strict=True))
-        return torch.maximum(-low, high)
+
+def _maxima(piece: Piece) -> Tensor:
+    grads = [g if g.numel() else g.new_zeros(1) for g in piece.gradients()]  # an empty tensor has no maximum
+    if grads[0].device.type != "cpu":
+        return torch.stack(torch._foreach_norm(grads, math.inf))
+    # On a CPU that norm is not vectorised, and eight times slower than the two extremes.
+    low, high = (torch.stack(ends) for ends in zip(*(torch.aminmax(g) for g in grads), strict=True))
+    return torch.maximum(-low, high)

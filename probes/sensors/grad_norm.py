@@ -6,20 +6,19 @@ __all__ = ["GradNorm"]
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self, cast
+from typing import ClassVar, Self, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...traces.schema import GRAD_NORM, SCALARS, Series
 from ..flight import BY_PARAMETER
 from . import layer_parameters
+from ._piece import LOW_PRECISION
+from ._shards import Shards, local, over_shards, shards_of
 
-LOW_PRECISION = (torch.float16, torch.bfloat16)
 MAX_PLANS = 64  # sets of present gradients that are remembered (layers that are skipped at random make many)
-Shards = tuple[Any, tuple[int, ...]] | None  # mesh of processes, and its axes over which a tensor is split
 Kind = tuple[torch.device, torch.dtype, Shards]
 
 
@@ -99,7 +98,7 @@ class GradNorm:
     def observe(self) -> dict[str, Tensor]:
         """`{"grad_norm": f32[L], "grad_norm_total": f32[]}` of the gradients as they are now."""
         grads = [p.grad if p.requires_grad else None for p in self._parameters]
-        kinds = tuple(None if g is None else (g.device, g.dtype, _shards(g)) for g in grads)
+        kinds = tuple(None if g is None else (g.device, g.dtype, shards_of(g)) for g in grads)
         if kinds not in self._plans:
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()
@@ -107,17 +106,12 @@ class GradNorm:
         plan = self._plan = self._plans[kinds]
         squares = plan.start  # 0 where a layer is measured, NaN where not
         each = squares.new_full((len(grads),), math.nan) if self.details else squares
-        for shards, members, owners in plan.groups:
-            # A sparse embedding gradient repeats rows: they must be added up before they are squared.
-            tensors = [_own_part(cast(Tensor, grads[i])) for i in members]
-            wider = torch.float32 if tensors[0].dtype in LOW_PRECISION else None
-            # The one-pass kernel behind clip_grad_norm_; it has no public name.
-            norms = torch.stack(torch._foreach_norm(tensors, 2, wider))  # pyright: ignore[reportPrivateImportUsage]
-            norms = norms.to(squares.device, squares.dtype).nan_to_num(nan=math.inf, posinf=math.inf)
-            squares = squares + _over_shards(plan.zeros.index_add(0, owners, norms.square()), shards)
+        found = [_squares([cast(Tensor, grads[i]) for i in members], squares) for _, members, _ in plan.groups]
+        over_shards((values, shards, "sum") for values, (shards, _, _) in zip(found, plan.groups, strict=True))
+        for values, (_, members, owners) in zip(found, plan.groups, strict=True):
+            squares = squares.index_add(0, owners, values)
             if self.details:
-                whole = norms if shards is None else _over_shards(norms.square(), shards).sqrt()
-                each = each.index_copy(0, plan.places(members), whole)
+                each = each.index_copy(0, plan.places(members), values.sqrt())
         total = squares.nansum() if plan.groups else squares.new_full((), math.nan)
         result = torch.cat([squares, total[None]]).sqrt()
         if self.loss_scale is not None:
@@ -144,7 +138,6 @@ class _Plan:
         measured = {owner[i] for i, kind in enumerate(kinds) if kind is not None}
         start = [0.0 if layer in measured else math.nan for layer in range(n_layers)]
         self.start = torch.tensor(start, dtype=wide, device=home)
-        self.zeros = torch.zeros_like(self.start)
         self._places: dict[int, Tensor] = {}
 
     def places(self, members: list[int]) -> Tensor:
@@ -154,30 +147,11 @@ class _Plan:
         return self._places[members[0]]
 
 
-def _own_part(grad: Tensor) -> Tensor:
-    if hasattr(grad, "to_local"):
-        return grad.to_local()  # pyright: ignore[reportAttributeAccessIssue]
-    return grad.coalesce().values() if grad.layout is torch.sparse_coo else grad
-
-
-def _shards(grad: Tensor) -> Shards:
-    """Over which processes a gradient is split; None for one that is whole here."""
-    placements = getattr(grad, "placements", None)
-    if placements is None:
-        return None
-    if any(placement.is_partial() for placement in placements):
-        raise ValueError(
-            "got a gradient whose parts have yet to be summed up over the processes (a Partial DTensor): call "
-            "grad.redistribute() or full_tensor() before it is measured"
-        )
-    axes = tuple(axis for axis, placement in enumerate(placements) if placement.is_shard())
-    return (grad.device_mesh, axes) if axes else None  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _over_shards(squares: Tensor, shards: Shards) -> Tensor:
-    """The sum over the processes that hold the other parts."""
-    if shards is not None:
-        mesh, axes = shards
-        for axis in axes:
-            dist.all_reduce(squares, group=mesh.get_group(axis))
-    return squares
+def _squares(grads: list[Tensor], like: Tensor) -> Tensor:
+    """The squared norm of each gradient's part that lies here, on the device and in the dtype of `like`: [n]."""
+    # A sparse embedding gradient repeats rows: they must be added up before they are squared.
+    parts = [local(g).coalesce().values() if g.layout is torch.sparse_coo else local(g) for g in grads]
+    wider = torch.float32 if parts[0].dtype in LOW_PRECISION else None
+    # The one-pass kernel behind clip_grad_norm_; it has no public name.
+    norms = torch.stack(torch._foreach_norm(parts, 2, wider))  # pyright: ignore[reportPrivateImportUsage]
+    return norms.to(like.device, like.dtype).nan_to_num(nan=math.inf, posinf=math.inf).square()

@@ -1,8 +1,5 @@
 """A layer's squared gradient norm over the sum of Adam's second moment of it: the cheap relative of RMS_t. No unit."""
 
-# torch._foreach_* is private by its name only: torch.optim and third-party optimizers are built on it.
-# pyright: reportPrivateImportUsage=false
-
 from __future__ import annotations
 
 __all__ = ["GradToVariance"]
@@ -15,7 +12,8 @@ from torch.optim import Optimizer
 
 from ...traces.schema import Series
 from ._adam_state import AdamState
-from ._by_layer import ByLayer, Layers, floats, gradients, sums, wide
+from ._by_layer import ByLayer, Layers, Look, TensorSensor
+from ._piece import Piece, sums, wide
 
 GRAD_TO_VARIANCE = Series(
     "grad_to_variance",
@@ -24,7 +22,7 @@ GRAD_TO_VARIANCE = Series(
 )
 
 
-class GradToVariance:
+class GradToVariance(TensorSensor):
     """`grad_to_variance: f32[L]`, ‖g‖² / ‖v̂_t‖₁ over all weights of a layer; near 1 while v keeps up with g².
 
     v̂_t is bias-corrected and has this step's gradient in it. When v decays by itself and no longer answers to the
@@ -33,7 +31,7 @@ class GradToVariance:
     ‖v_t‖₁ = beta2 ‖v_{t-1}‖₁ + (1 - beta2) ‖g‖².
 
     NaN: no gradient (frozen), or the optimizer has not updated the layer yet. Inf: a gradient that is not finite.
-    Raises ValueError for an optimizer without a second moment, and for sharded parameters.
+    Raises ValueError for an optimizer without a second moment.
 
     Cost: one pass over the gradients and one over the second moments. No host sync.
 
@@ -64,27 +62,23 @@ class GradToVariance:
         """A sensor over `layers`."""
         return cls(layers, optimizer)
 
-    @torch.no_grad()
-    def observe(self) -> dict[str, Tensor]:
+    def look(self) -> Look:
         """`{"grad_to_variance": f32[L]}` of the gradients as they are now."""
-        parameters = self._by_layer.parameters
-        members = self._by_layer.with_gradient()
-        known = self._state.known([parameters[i] for i in members])
-        members = [i for i, has_moment in zip(members, known, strict=True) if has_moment]
-        squares: dict[int, Tensor] = {}
+        members = self._state.members(self._by_layer)
+        return Look([self._by_layer.sum(members, measure) for measure in (self._squares, self._variances)], _ratio)
 
-        def gradient_square(part: list[int]) -> Tensor:
-            norms = torch._foreach_norm(gradients([parameters[i] for i in part], self.loss_scale), 2)
-            squares[part[0]] = wide(torch.stack(norms)).square()
-            return squares[part[0]]
+    def _squares(self, piece: Piece) -> Tensor:
+        squares = piece.gradient_squares()
+        return squares if self.loss_scale is None else squares / self.loss_scale**2
 
-        def variance(part: list[int]) -> Tensor:
-            own = [parameters[i] for i in part]
-            moments = wide(sums(floats(self._state.moments(own))))
-            share = torch.tensor(self._state.decay(own), dtype=moments.dtype).to(moments.device, non_blocking=True)
-            corrections = torch.as_tensor(self._state.corrections(own), dtype=moments.dtype)
-            return torch.lerp(moments, squares[part[0]], share) / corrections.to(moments.device, non_blocking=True)
+    def _variances(self, piece: Piece) -> Tensor:
+        """The sum of v̂ of each parameter: f64[n]."""
+        moments = wide(sums(self._state.moments(piece)))
+        share = torch.tensor(self._state.decay(piece), dtype=moments.dtype).to(moments.device, non_blocking=True)
+        corrections = torch.as_tensor(self._state.corrections(piece), dtype=moments.dtype)
+        return torch.lerp(moments, self._squares(piece), share) / corrections.to(moments.device, non_blocking=True)
 
-        top, bottom = self._by_layer.reduce(members, gradient_square), self._by_layer.reduce(members, variance)
-        # Of a gradient that is not finite both are Inf, and their ratio must not read as "not measured".
-        return {"grad_to_variance": torch.where(top.isinf(), top, top / bottom).float()}
+
+def _ratio(squares: Tensor, variances: Tensor) -> dict[str, Tensor]:
+    # Of a gradient that is not finite both are Inf, and their ratio must not read as "not measured".
+    return {"grad_to_variance": torch.where(squares.isinf(), squares, squares / variances).float()}

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...traces.schema import Series
-from ._by_layer import ByLayer, Layers, floats, wide
+from ._by_layer import ByLayer, Layers, Look, TensorSensor, carry_out
+from ._piece import Piece, floats, squared_norms
 from ._sampling import Sampling
 
 UPDATE_RATIO = Series(
@@ -24,7 +25,7 @@ UPDATE_RATIO = Series(
 )
 
 
-class UpdateRatio(Sampling):
+class UpdateRatio(Sampling, TensorSensor):
     """`update_ratio: f32[L]`, ‖w_after − w_before‖ / ‖w_before‖ over the weights of a layer that are not frozen.
 
     It is **measured, not predicted**: the weights are copied before the step and compared after it. So it is right for
@@ -36,7 +37,7 @@ class UpdateRatio(Sampling):
     calls, the value. NaN: frozen, not sampled, or the optimizer was not called (a GradScaler skipped an overflow).
     Inf: weights that are not finite. A layer whose weights were all 0 reads Inf.
 
-    Raises ValueError for `every` below 1 and for sharded parameters.
+    Raises ValueError for `every` below 1.
 
     >>> model = nn.Linear(2, 1, bias=False)
     >>> model.weight.data = torch.tensor([[3.0, 4.0]])
@@ -60,41 +61,41 @@ class UpdateRatio(Sampling):
         self.layers = self._by_layer.layers
         self._copies: dict[int, Tensor] = {}  # kept from sample to sample
         self._members: list[int] = []  # of the copy at hand
+        self._before = self._by_layer.unknown  # squared norms of the copies, by layer
 
     @classmethod
     def attach(cls, model: nn.Module, optimizer: Optimizer, layers: Layers) -> Self:
         """A sensor over `layers`."""
         return cls(layers)
 
-    @torch.no_grad()
-    def observe(self) -> dict[str, Tensor]:
+    def look(self) -> Look:
         """Copy the weights if it is time to; `{"update_ratio": f32[L]}`, all NaN until the step is over."""
         self._members = self._by_layer.trainable() if self.take_turn() else []
-        for i in self._members:
-            weight = self._by_layer.parameters[i]
-            if i not in self._copies:
-                self._copies[i] = torch.empty_like(weight)
-            self._copies[i].copy_(weight)
-        return {"update_ratio": self._by_layer.reduce((), self._squares).float()}
 
-    @torch.no_grad()
+        def then(squares: Tensor) -> dict[str, Tensor]:
+            self._before = squares
+            return {"update_ratio": self._by_layer.unknown}
+
+        return Look([self._by_layer.sum(self._members, self._copy)], then)
+
     def after_step(self) -> dict[str, Tensor]:
         """`{"update_ratio": f32[L]}` of the step just made; nothing if its weights were not copied."""
         members, self._members = self._members, []
         if not members:
             return {}
-        moved = self._by_layer.reduce(members, self._moved)
-        before = self._by_layer.reduce(members, self._squares)
-        ratio = (moved / before).sqrt()
+        return carry_out([Look([self._by_layer.sum(members, self._moved)], self._ratio)])[0]
+
+    def _copy(self, piece: Piece) -> Tensor:
+        for i, weight in zip(piece.members, piece.own_weights(), strict=True):
+            if i not in self._copies:
+                self._copies[i] = torch.empty_like(weight)
+            self._copies[i].copy_(weight)
+        return piece.weight_squares()
+
+    def _moved(self, piece: Piece) -> Tensor:
+        copies = floats([self._copies[i] for i in piece.members])
+        return squared_norms(torch._foreach_sub(piece.weights(), copies))
+
+    def _ratio(self, moved: Tensor) -> dict[str, Tensor]:
+        ratio = (moved / self._before).sqrt()
         return {"update_ratio": torch.where(moved.isinf(), moved, ratio).float()}
-
-    def _moved(self, part: list[int]) -> Tensor:
-        after = floats([self._by_layer.parameters[i] for i in part])
-        return _squared_norms(list(torch._foreach_sub(after, floats([self._copies[i] for i in part]))))
-
-    def _squares(self, part: list[int]) -> Tensor:
-        return _squared_norms(floats([self._copies[i] for i in part]))
-
-
-def _squared_norms(tensors: list[Tensor]) -> Tensor:
-    return wide(torch.stack(torch._foreach_norm(tensors, 2))).square()

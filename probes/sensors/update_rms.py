@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 
 from ...traces.schema import Series
 from ._adam_state import AdamState
-from ._by_layer import ByLayer, Layers, floats, gradients, sums
+from ._by_layer import ByLayer, Layers, Look, TensorSensor
+from ._piece import Piece, sums
 
 UPDATE_RMS = Series(
     "update_rms",
@@ -24,7 +25,7 @@ UPDATE_RMS = Series(
 )
 
 
-class UpdateRMS:
+class UpdateRMS(TensorSensor):
     """`update_rms: f32[L]`, RMS_t = sqrt(mean(g² / max(v̂_t, ε²))) over all weights of a layer.
 
     v̂_t is Adam's bias-corrected second moment **with this step's gradient in it**, as StableAdamW uses it (Wortsman et
@@ -36,7 +37,7 @@ class UpdateRMS:
     - Inf: a gradient or moment that is Inf or NaN, or whose square is beyond float32.
 
     Works with torch's Adam, AdamW, NAdam, RAdam and timm's LAMB and AdamP, fused or not. Raises ValueError for an
-    optimizer without a second moment, and for sharded parameters.
+    optimizer without a second moment.
 
     Cost: 5 passes over the gradients, in pieces (64 MiB on a GPU). No host sync.
 
@@ -69,23 +70,20 @@ class UpdateRMS:
         """A sensor over `layers`."""
         return cls(layers, optimizer)
 
-    @torch.no_grad()
-    def observe(self) -> dict[str, Tensor]:
+    def look(self) -> Look:
         """`{"update_rms": f32[L]}` of the gradients as they are now."""
-        parameters = self._by_layer.parameters
-        members = self._by_layer.with_gradient()
-        known = self._state.known([parameters[i] for i in members])
-        members = [i for i, has_moment in zip(members, known, strict=True) if has_moment]
-        sums = self._by_layer.reduce(members, lambda part: self._sums([parameters[i] for i in part]))
-        return {"update_rms": (sums / self._by_layer.sizes(members)).sqrt().float()}
+        members = self._state.members(self._by_layer)
+        sizes = self._by_layer.sizes(members)
+        return Look(
+            [self._by_layer.sum(members, self._sums)], lambda sums: {"update_rms": (sums / sizes).sqrt().float()}
+        )
 
-    def _sums(self, parameters: list[nn.Parameter]) -> Tensor:
+    def _sums(self, piece: Piece) -> Tensor:
         """The sum of g² / max(v̂, ε²) over each parameter: [n]."""
-        grads, moments = gradients(parameters, self.loss_scale), floats(self._state.moments(parameters))
-        corrections = self._state.corrections(parameters)
-        squares = torch._foreach_mul(grads, grads)
+        corrections = self._state.corrections(piece)
+        squares = torch._foreach_mul(grads := piece.gradients(self.loss_scale), grads)
         # v̂ = (beta2 v + (1 - beta2) g²) / c, so g² / max(v̂, ε²) = c g² / max(beta2 v + (1 - beta2) g², c ε²).
-        updated = _towards(moments, squares, self._state.decay(parameters))
+        updated = _towards(self._state.moments(piece), squares, self._state.decay(piece))
         if isinstance(corrections, list):
             torch._foreach_clamp_min_(updated, [c * self.eps**2 for c in corrections])
             corrections = torch.tensor(corrections, dtype=squares[0].dtype).to(squares[0].device, non_blocking=True)

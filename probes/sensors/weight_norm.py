@@ -1,33 +1,31 @@
 """The L2 norm of every layer's weights, in the unit of the weights."""
 
-# torch._foreach_* is private by its name only: torch.optim and third-party optimizers are built on it.
-# pyright: reportPrivateImportUsage=false
-
 from __future__ import annotations
 
 __all__ = ["WeightNorm"]
 
 from typing import ClassVar, Self
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from ...traces.schema import Series
-from ._by_layer import LOW_PRECISION, ByLayer, Layers, wide
+from ._by_layer import ByLayer, Layers, Look, TensorSensor
+from ._piece import Piece
 from ._sampling import Sampling
 
 WEIGHT_NORM = Series("weight_norm", ("layer", "step"), doc="L2 norm of each layer's weights before this step's update")
 
 
-class WeightNorm(Sampling):
+class WeightNorm(Sampling, TensorSensor):
     """`weight_norm: f32[L]`, the L2 norm over all weights of a layer before this step's update.
 
     Frozen layers are measured too: they have weights. NaN in the steps between two samples. Inf: a weight that is not
-    finite. Raises ValueError for `every` below 1 and for sharded parameters.
+    finite. Raises ValueError for `every` below 1.
 
     Cost: one pass over the weights every `every` steps (10). No host sync.
 
+    >>> import torch
     >>> model = nn.Linear(2, 1, bias=False)
     >>> model.weight.data = torch.tensor([[3.0, 4.0]])
     >>> WeightNorm(model).observe()["weight_norm"]
@@ -49,13 +47,9 @@ class WeightNorm(Sampling):
         """A sensor over `layers`."""
         return cls(layers)
 
-    @torch.no_grad()
-    def observe(self) -> dict[str, Tensor]:
+    def look(self) -> Look:
         """`{"weight_norm": f32[L]}` of the weights as they are now."""
-        members = range(len(self._by_layer.parameters)) if self.take_turn() else ()
-        return {"weight_norm": self._by_layer.reduce(members, self._squares).sqrt().float()}
-
-    def _squares(self, part: list[int]) -> Tensor:
-        weights = [self._by_layer.parameters[i].detach() for i in part]
-        wider = torch.float32 if weights[0].dtype in LOW_PRECISION else None
-        return wide(torch.stack(torch._foreach_norm(weights, 2, wider))).square()
+        if not self.take_turn():
+            return Look((), lambda: {"weight_norm": self._by_layer.unknown})
+        squares = self._by_layer.sum(range(len(self._by_layer.parameters)), Piece.weight_squares)
+        return Look([squares], lambda squares: {"weight_norm": squares.sqrt().float()})

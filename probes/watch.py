@@ -19,10 +19,12 @@ from .alerts import Alerts, OnSpike
 from .flight import FlightRecorder
 from .interventions import intervention_class
 from .interventions._acting import ACTED, Intervention, Tells
+from .nowhere import Nowhere
 from .recorder import Recorder
 from .sensors import Sensor, series_of
 from .sensors._choice import Layers, choose_layers, choose_sensors
 from .sensors.grad_norm import GradNorm
+from .watchable import check_watchable, has_closure, is_sharded
 
 
 def watch(
@@ -82,8 +84,9 @@ def watch(
     - `overwrite` replaces a trace at `path`; `resume_at=s` keeps its rows before step `s` and goes on with `s`, the
       number of optimizer steps that the checkpoint had taken.
     - `enabled=False` records nothing: `enabled=rank == 0` for data-parallel runs. An intervention acts all the same, as
-      all processes have to make the same update: give it to each. With several optimizers give the one that steps
-      first. Sharded gradients (FSDP) are refused.
+      all processes have to make the same update: give it to each. With several optimizers give the first to step.
+    - A model in shards (FSDP2's `fully_shard`) is measured as the whole it is, by all processes together: call `watch`
+      and `w.step` in each of them, with the same `intervene`, `sensors` and `flight_recorder`.
 
     Steps are numbered from 0 (or `resume_at`). Raises TraceExistsError for an existing trace at `path`, ValueError for
     a model without trainable weights, an optimizer without any of them, and layers that don't fit the model.
@@ -103,23 +106,23 @@ def watch(
     ...     print(open_trace(f"{folder}/mine")["grad_norm"])
     [[6.928203 6.928203 6.928203]]
     """
-    if not enabled and intervene is None:
-        return Watch(None, None, None, 0)
+    sharded = is_sharded(model)
+    if not (enabled or sharded or intervene is not None):
+        return Watch(None, None, 0)
     grouped = choose_layers(model, layers)
-    _check(model, optimizer)
+    check_watchable(model, optimizer)
     gradients = GradNorm(grouped, by_parameter=flight_recorder)
     if isinstance(intervene, str):
         intervene = intervention_class(intervene)()
     intervention = intervene.attach(grouped, optimizer) if intervene is not None else None
-    if not enabled:
-        return Watch(None, gradients, optimizer, resume_at or 0, intervention=intervention)
-    chosen = choose_sensors(sensors, model, optimizer, grouped)
+    chosen = choose_sensors(sensors, model, optimizer, grouped) if enabled or sharded else {}
     every_sensor = (gradients, *chosen.values())
     for sensor in every_sensor:
         if hasattr(sensor, "observed"):  # which steps it samples
             sensor.observed = resume_at or 0  # pyright: ignore[reportAttributeAccessIssue]
+    told: Any = Nowhere()
     try:
-        writer = TraceWriter(
+        writer = enabled and TraceWriter(
             path,
             layers=list(grouped),
             series=series_of(every_sensor),
@@ -131,13 +134,13 @@ def watch(
     except TraceExistsError as error:
         error.add_note("watch(..., overwrite=True) replaces it; watch(..., resume_at=STEP) goes on from a checkpoint")
         raise
-    flight = FlightRecorder(writer) if flight_recorder else None
-    told = Alerts(writer, on_spike, flight=flight) if on_spike or flight_recorder else writer
-    noted = [ACTED] if intervention else []
-    told = Tells(told, intervention) if intervention else told
+    if writer:
+        flight = FlightRecorder(writer) if flight_recorder else None
+        told = Alerts(writer, on_spike, flight=flight) if on_spike or flight_recorder else writer
+        told = Tells(told, intervention) if intervention else told
     pace = {"flush_steps": flush_steps, "flush_seconds": flush_seconds}
-    recorder = Recorder(told, every_sensor, noted=noted, **pace)  # pyright: ignore[reportArgumentType]
-    return Watch(recorder, gradients, optimizer, resume_at or 0, chosen, intervention)
+    recorder = Recorder(told, every_sensor, noted=[ACTED] if intervention else [], **pace)  # pyright: ignore
+    return Watch(recorder, optimizer, resume_at or 0, chosen, intervention)
 
 
 class Watch:
@@ -148,8 +151,7 @@ class Watch:
 
     def __init__(
         self,
-        recorder: Recorder | None,
-        gradients: GradNorm | None,
+        recorder: Recorder | None,  # whose first sensor is the GradNorm
         optimizer: Optimizer | None,
         first_step: int,
         sensors: Mapping[str, Any] | None = None,
@@ -159,22 +161,17 @@ class Watch:
         self.sensors = dict(sensors or {})  # those that were asked for, by name
         self.intervention = intervention
         self.next_step = first_step
-        self._gradients, self._optimizer = gradients, optimizer
+        self._optimizer = optimizer
         # The row at hand: "none", "early" (observe() made it, and the optimizer has yet to step), or "stepped".
         self._row: Literal["none", "early", "stepped"] = "none"
         self._warned = False
-        self._handles = []
+        self._handles: list[Any] = []
         if optimizer is not None:
-            self._handles = [
-                optimizer.register_step_pre_hook(self._before_step),
-                optimizer.register_step_post_hook(self._after_step),
-            ]
+            self._handles.append(optimizer.register_step_pre_hook(self._before_step))
+            self._handles.append(optimizer.register_step_post_hook(self._after_step))
 
     def observe(self) -> None:
-        """Read the gradients now, before a clip; the optimizer's hook then leaves this step alone.
-
-        A second call in the same step does nothing.
-        """
+        """Read the gradients now, before a clip: the first call of a step does, and the optimizer's hook no more."""
         if self._row != "early":
             self._add_row("early")
 
@@ -204,12 +201,12 @@ class Watch:
             self.recorder.__exit__(kind, error, tb)
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not _has_closure(args, kwargs):
+        if not has_closure(args, kwargs):
             self._at_step()
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         looked = self._row != "none"
-        if _has_closure(args, kwargs):  # before the step there were no gradients yet
+        if has_closure(args, kwargs):  # before the step there were no gradients yet
             if self.intervention and not looked:
                 raise ValueError(
                     "optimizer.step(closure) made its update before the intervention could look: call w.observe() in "
@@ -226,23 +223,19 @@ class Watch:
             self._add_row("stepped")
 
     def _add_row(self, row: Literal["early", "stepped"]) -> None:
-        if self._gradients is None or self._optimizer is None:
+        if self.recorder is None or self._optimizer is None:
             return
+        gradients: Any = self.recorder.sensors[0]
         # A fused optimizer unscales inside its kernel: a GradScaler then leaves the factor in the gradients, and here.
         scale = getattr(self._optimizer, "grad_scale", None)
-        for sensor in (self._gradients,) if self.recorder is None else self.recorder.sensors:
+        for sensor in self.recorder.sensors:
             if hasattr(sensor, "loss_scale"):
                 sensor.loss_scale = scale  # pyright: ignore[reportAttributeAccessIssue]
-        if self.recorder is None:
-            self._gradients.observe()
-        else:
-            self.recorder.observe(self.next_step, lr=self._optimizer.param_groups[0]["lr"])
+        self.recorder.observe(self.next_step, lr=self._optimizer.param_groups[0]["lr"])
         if self.intervention is not None:
-            seen = self._gradients.last
-            acted, _ = self.intervention.act(seen["grad_norm"], seen["grad_norm_total"])
-            if self.recorder is not None:
-                self.recorder.note(**{ACTED.name: acted})
-        if not self._gradients.measured and not self._warned:
+            acted, _ = self.intervention.act(gradients.last["grad_norm"], gradients.last["grad_norm_total"])
+            self.recorder.note(**{ACTED.name: acted})
+        if not gradients.measured and not self._warned:
             self._warned = True
             warnings.warn(
                 f"foreshock: no gradient at step {self.next_step}, so its row is empty: is zero_grad() or w.step() "
@@ -253,25 +246,5 @@ class Watch:
         self.next_step += 1
 
     def _remove_hooks(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-
-def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    # torch hands a hook the arguments with the optimizer itself among them.
-    return any(callable(value) and not isinstance(value, Optimizer) for value in (*args, kwargs.get("closure")))
-
-
-def _check(model: nn.Module, optimizer: Optimizer) -> None:
-    """Refuse a watch that would see nothing."""
-    trainable = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    if not trainable:
-        raise ValueError(f"{type(model).__name__} has no trainable parameters: set requires_grad before watch()")
-    if not hasattr(optimizer, "register_step_pre_hook"):
-        raise ValueError(f"optimizer is a {type(optimizer).__name__}; give the torch.optim.Optimizer inside it")
-    if not any(id(p) in trainable for group in optimizer.param_groups for p in group["params"]):
-        raise ValueError(
-            f"the optimizer holds none of the {len(trainable)} trainable parameters of {type(model).__name__}: give "
-            "the model and the optimizer that belong together"
-        )
+        while self._handles:
+            self._handles.pop().remove()

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from ..probes.alerts import Alerts
 from ..probes.flight import FlightRecorder
 from ..probes.interventions._acting import ACTED, Intervention, Tells
+from ..probes.nowhere import Nowhere
 from ..probes.recorder import Recorder
 from ..probes.sensors._choice import choose_sensors
 from ..traces.reader import Trace, open_trace
@@ -88,7 +89,7 @@ class Tracing:
             if self.alerting.ways or flight:
                 warmup = schedules.warmup_steps
                 self.alerts = Alerts(self.writer, self.alerting.ways, warmup_steps=warmup, flight=flight)
-        told = self.alerts or self.writer or _NoWriter()
+        told = self.alerts or self.writer or Nowhere()
         if intervention:
             noted = [*noted, ACTED]
             told = Tells(told, intervention) if self.writer else told
@@ -204,16 +205,6 @@ def _measured(trace: Trace, name: str) -> tuple[np.ndarray, np.ndarray]:
     values = trace[name] if name in trace.scalars else np.full(len(trace), np.nan)
     seen = np.isfinite(values)
     return trace.steps[seen], values[seen]
-
-
-class _NoWriter:
-    """What a process that writes nothing has in the place of a trace."""
-
-    def extend(self, steps: object, values: object) -> None:
-        """Drop the rows."""
-
-    def close(self, status: str, message: str = "") -> None:
-        """Nothing is open."""
 
 
 def _meta(config: TrainConfig, knn: Monitor | None, schedules: Schedules) -> dict[str, Any]:

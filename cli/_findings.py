@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..traces import Trace
     from ._sources import Table as FileTable
 
-__all__ = ["count", "dip_table", "print_findings"]
+__all__ = ["count", "dip_table", "print_findings", "staleness_controls"]
 
 MOST_ROWS = 20
 
@@ -53,11 +53,31 @@ def print_findings(
         console.print(f"[dim]the {MOST_ROWS} strongest of {len(spikes)}; by layer: {rest}; all with --json[/]")
     if dips:
         console.print(dip_table(dips, pairs, within))
-        for event in getattr(trace, "events", ()):
-            if event["kind"] == "staleness":
-                console.print(f"Step {event['step']}: {event['text']}.", markup=False, highlight=False)
+        for control in staleness_controls(trace, dips):
+            console.print(f"Step {control['step']}: {control['text']}.", markup=False, highlight=False)
     if not has_curve(trace):
         console.print("[dim]no kNN curve in this run, so no dips to look for[/]")
+
+
+def staleness_controls(trace: "Trace | FileTable", dips: Sequence["Dip"]) -> list[dict[str, Any]]:
+    """What the run's staleness control said of each dip where it was deepest.
+
+    The number of the dip, the step, the sentence, and two kNN accuracies (0 to 1) with keys encoded anew: `fresh`, and
+    `before`, that of the weights from before the dip; None where a run lacks it.
+    """
+    said = [event for event in getattr(trace, "events", ()) if event["kind"] == "staleness"]
+    controls = []
+    for number, dip in enumerate(dips):
+        inside = [e for e in said if dip.onset_by <= e["step"] and (dip.end is None or e["step"] <= dip.end)]
+        if inside:
+            step, text = inside[-1]["step"], inside[-1]["text"]
+            values = {name: _at(trace, f"knn_accuracy_{name}", step) for name in ("fresh", "before")}
+            controls.append({"dip": number, "step": step, "text": text} | values)
+    return controls
+
+
+def _at(trace: Any, scalar: str, step: int) -> float | None:
+    return float(trace[scalar][trace.steps == step][0]) if scalar in trace.scalars else None
 
 
 def scores_line(scores: "RunScores") -> str:

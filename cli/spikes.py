@@ -67,6 +67,8 @@ def main(argv: Sequence[str]) -> int:
 
 def as_json(trace: Any, spikes: Sequence[Any], dips: Sequence[Any], pairs: Sequence[Any]) -> dict[str, Any]:
     """The findings as plain JSON values; non-finite numbers, which JSON lacks, become null."""
+    from ._findings import staleness_controls
+
     return {
         "run": str(trace.path),
         "state": trace.state,
@@ -78,6 +80,7 @@ def as_json(trace: Any, spikes: Sequence[Any], dips: Sequence[Any], pairs: Seque
             {"spike": spikes.index(p.spike), "dip": dips.index(p.dip), "layer": p.spike.layer, "lag": p.lag}
             for p in pairs
         ],
+        "staleness": staleness_controls(trace, dips),
     }
 
 

@@ -62,8 +62,9 @@ class ProbeConfig:
     knn_temperature: float = 0.07
     """Temperature of the vote: a neighbour's weight is exp(cosine similarity / temperature)."""
     staleness_control: bool = False
-    """As a dip of the kNN accuracy begins, classify the same queries against the queue's images encoded anew: how much
-    of the fall can be the queue's age? The host waits for the device at each evaluation."""
+    """As a dip of the kNN accuracy begins or deepens, classify the same queries against the queue's images encoded
+    anew, by the network as it is and as it was before: what did it lose itself? Takes two forward passes of the queue
+    each time and two copies of the backbone, and the host waits for the device at each evaluation."""
 
     def __post_init__(self) -> None:
         own = sorted({"grad_norm", "feature_knn"} & set(self.sensors))

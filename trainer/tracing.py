@@ -109,8 +109,9 @@ class Tracing:
             assert self.knn.now is not None
             found = self.staleness.observe(step, self.knn, self.knn.now, *seen)
             if found:
-                self.recorder.note(knn_accuracy_fresh=found[0])
-                self.event(step, "staleness", found[1])
+                control, text = found
+                self.recorder.note(knn_accuracy_fresh=control.fresh, knn_accuracy_before=control.before)
+                self.event(step, "staleness", text)
         self.seconds += time.perf_counter() - start
 
     def _feed(self, step: int, features: Tensor) -> None:

@@ -14,7 +14,7 @@ from foreshock.traces import open_trace
 
 SPIKES, STEPS = (20, 21, 30), 40
 SOON = {"minimum": 8, "window": 16}
-WAYS = (*intervention_names(), "none", "recorded")  # the last: with a flight recorder and a sensor, and no intervention
+WAYS = (*intervention_names(), "none", "recorded")  # the last: with a flight recorder and sensors, and no intervention
 
 
 def run(rank: int, world: int, folder: Path, way: str) -> dict[str, torch.Tensor]:
@@ -26,7 +26,7 @@ def run(rank: int, world: int, folder: Path, way: str) -> dict[str, torch.Tensor
             fully_shard(block)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     intervene = intervention_class(way)(None, **SOON) if way in intervention_names() else None
-    more = {"flight_recorder": True, "sensors": ["throughput"]} if way == "recorded" else {}
+    more = {"flight_recorder": True, "sensors": ["grad_max", "update_rms", "weight_norm"]} if way == "recorded" else {}
     with watch(model, optimizer, folder / f"{way}{world}", enabled=rank == 0, intervene=intervene, **more) as w:
         for step in range(STEPS):
             optimizer.zero_grad()
@@ -63,6 +63,9 @@ def test_shards_are_watched_as_the_whole(folder: Path, way: str) -> None:
     one, two = open_trace(folder / f"{way}1"), open_trace(folder / f"{way}2")
     np.testing.assert_allclose(two["grad_norm"], one["grad_norm"], rtol=1e-6)
     np.testing.assert_allclose(two["grad_norm_total"], one["grad_norm_total"], rtol=1e-9)
+    for name in {"grad_max", "update_rms", "weight_norm"} & set(one.series):
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-6, err_msg=name)
+    assert len(one.series) == (4 if way == "recorded" else 1)
     assert two.events == one.events
     assert len(two.events) == (len(SPIKES) if way in intervention_names() else 0)
     for rank in range(2):

@@ -26,7 +26,9 @@ class Intervention(ABC):
 
     `layer`: the layer, or several, that are watched; "total" is the norm over all layers; None is the first layer of
     the model, whose spikes come before the others' (arXiv 2104.02057, Sec. 4.2). `thresholds` are those of
-    `_rule.Thresholds`: by default a norm of twice the baseline at a robust z of 6, after 64 steps of baseline.
+    `_rule.Thresholds`: by default a norm of twice the baseline at a robust z of 6, after 64 steps of baseline. To
+    choose others, look at what `find_spikes(trace, layer=..., detector="robust_z", z=3)` finds in a run without an
+    intervention: its `z` and `ratio` are the rule's, but for what of the run each leaves out of the baseline.
 
     Made by the user, it is attached once to a model's layers and its optimizer; then `act` is called at every step,
     with all gradients in place (accumulated, averaged over processes, unscaled), before clipping and the update.

@@ -20,8 +20,8 @@ class InterveneConfig:
     ratio: float = 2.0
     """Smallest gradient norm that is a spike, in units of the median of the 256 steps before."""
     z: float = 6.0
-    """Smallest robust z-score of a spike, on the logarithm. `foreshock spikes RUN --detector robust_z --z 3` lists those
-    of an earlier run: take one between its noise and what is to be acted on."""
+    """Smallest robust z-score of a spike, on the logarithm. `foreshock spikes RUN --detector robust_z --z 3` lists
+    those of an earlier run: take one between its noise and what is to be acted on."""
     steps: int = 20
     """freeze_layer only: number of steps that the layer rests."""
     factor: float = 1.0

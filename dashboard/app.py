@@ -4,7 +4,10 @@ from __future__ import annotations
 
 __all__ = ["create_app", "serve"]
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,11 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from ..traces.places import is_url, location_of
 from .follow import Runs
-from .guard import LEAST_TOKEN, Guard, Tidy, allowed_hosts, is_loopback
+from .guard import LEAST_TOKEN, Guard, Tidy, allowed_hosts, cookie, is_loopback
 from .live import finer
 from .page import page
 from .rows import register_rows
+from .scripts import Packed, prepare
 from .views import views
 
 # Asked for before anything else, compiled beside the download: it is the largest script, and the charts wait for it.
@@ -35,7 +39,15 @@ def create_app(root: str | Path, *, host: str = "127.0.0.1", token: str = "") ->
     only to those who have it.
     """
     runs = Runs(root)
-    no_foreign_scripts: Any = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @asynccontextmanager
+    async def ready(server: Any) -> AsyncIterator[None]:
+        known = [(b"host", b"localhost"), (b"cookie", cookie(token))]
+        packing = asyncio.create_task(prepare(server, known))
+        yield
+        packing.cancel()
+
+    no_foreign_scripts: Any = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=ready)
     no_foreign_scripts.router.add_route("/columns", finer(runs), methods=["POST"])  # before Dash takes every address
     untouched: Any = None  # the window's title while a callback runs
     app = Dash(
@@ -61,6 +73,7 @@ def create_app(root: str | Path, *, host: str = "127.0.0.1", token: str = "") ->
     server: Any = app.server
     register_rows(server, runs)
     server.add_middleware(Tidy, callbacks=app.callback_map)
+    server.add_middleware(Packed)
     server.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=1)
     server.add_middleware(Guard, hosts=allowed_hosts(host), token=token)  # added last: asked first
     return app

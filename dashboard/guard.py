@@ -7,7 +7,7 @@ is asked for too: once in the address, then in a cookie.
 
 from __future__ import annotations
 
-__all__ = ["LEAST_TOKEN", "Guard", "Tidy", "allowed_hosts", "is_loopback"]
+__all__ = ["LEAST_TOKEN", "Guard", "Tidy", "allowed_hosts", "cookie", "is_loopback"]
 
 import hmac
 import json
@@ -44,6 +44,11 @@ def allowed_hosts(host: str) -> frozenset[str]:
     """
     given = host.strip("[]").lower()
     return frozenset(LOOPBACK) | ({given} if given not in ("", "0.0.0.0", "::") else set())  # noqa: S104
+
+
+def cookie(token: str) -> bytes:
+    """The value of the Cookie header of one who has been let in with `token`."""
+    return f"{_COOKIE}={token}".encode()
 
 
 def is_loopback(host: str) -> bool:

@@ -9,7 +9,7 @@
     displaylogo: false, responsive: false, doubleClick: "autosize", displayModeBar: "hover", showTips: false,
     modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],  // none that uploads
   };
-  const LEISURE_MS = 40;  // between two charts that are not on the screen
+  const LEISURE_MS = 8;  // between two charts that are not on the screen
   const waiting = new Map();  // by chart: what makes its figure
   const channel = new MessageChannel();
   let timer = null, posted = false, watched = null;

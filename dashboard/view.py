@@ -5,11 +5,23 @@ Pure functions of an open trace: nothing here knows a web framework. Steps are t
 
 from __future__ import annotations
 
-__all__ = ["SCALES", "Drawn", "Episode", "Table", "View", "episodes", "key_of", "look", "numbers", "parse_key"]
+__all__ = [
+    "SCALES",
+    "Drawn",
+    "Episode",
+    "Table",
+    "View",
+    "episodes",
+    "key_of",
+    "look",
+    "numbers",
+    "parse_key",
+    "remarks_of",
+]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +38,7 @@ from .neighbours import Neighbours
 
 EPISODE_GAP = 16  # steps between the onsets of two layers' spikes that still belong together
 SPIKES_SHOWN = 400  # markers a chart: past this, the strongest
+MARKED = ("intervention", "staleness")  # kinds of remarks
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,7 @@ class View:
     tail: bool = False  # the columns are only a part of the run's
     chosen: tuple[str, ...] = ()  # layers to draw as lines; none: the usual three
     scale: str = SCALES[0]  # of the map of all layers
+    remarks: Sequence[Mapping[str, Any]] = ()  # `{step, kind, text}` of the kinds that charts mark
 
     @cached_property
     def episodes(self) -> list[Episode]:
@@ -111,8 +125,7 @@ class View:
         """The chosen layers by depth; or the first (the patch projection), a middle block and the last one."""
         if self.chosen or not self.layers:
             return tuple(layer for layer in self.layers if layer in self.chosen)
-        picked = (first_layer(self.layers), middle_block(self.layers), last_block(self.layers))
-        return tuple(dict.fromkeys(picked))
+        return _usual(self.layers)
 
     def spikes_of(self, layer: str) -> list[Spike]:
         """The spikes of one layer by their peaks; of very many, the strongest."""
@@ -122,6 +135,11 @@ class View:
     def measured(self, name: str) -> bool:
         """Whether the run records the scalar `name`."""
         return name in self.columns.scalars
+
+
+@lru_cache(maxsize=64)
+def _usual(layers: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((first_layer(layers), middle_block(layers), last_block(layers))))
 
 
 def look(
@@ -168,7 +186,13 @@ def look(
         tail=since > 0 or shown is not None,
         chosen=tuple(layer for layer in layers if layer in trace.layers),
         scale=scale,
+        remarks=remarks_of(trace),
     )
+
+
+def remarks_of(trace: Trace) -> list[Mapping[str, Any]]:
+    """What was done to the run, or measured because of a dip: the remarks that charts mark, oldest first."""
+    return [remark for remark in trace.events if remark["kind"] in MARKED]
 
 
 def _rows(steps: NDArray[np.int64], window: tuple[float, float] | None) -> slice | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["card", "data", "hidden", "labelled", "pair", "panel_card", "tables", "tell"]
+__all__ = ["card", "data", "hidden", "labelled", "pair", "panel_card", "said", "tables", "tell"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dash import html, set_props
 
+from .names import pieces
 from .panels import Panel
 from .rows import rows_kind
 from .view import Drawn, Table
@@ -31,6 +32,18 @@ def data(**values: str) -> dict[str, Any]:
 def hidden() -> dict[str, Any]:
     """The attribute of what is decoration only."""
     return {"aria-hidden": "true"}
+
+
+def said(text: str) -> Any:
+    """A sentence, its very long names cut: they are whole under the pointer and for a screen reader."""
+    if all(whole == shown for whole, shown in pieces(text)):
+        return text
+    return [
+        whole
+        if whole == shown
+        else html.Span([html.Span(shown, **hidden()), html.Span(whole, className="fs-unseen")], title=whole)
+        for whole, shown in pieces(text)
+    ]
 
 
 def card(title: str, how: str, inside: Sequence[Any], name: str, *, tools: Sequence[Any] = ()) -> html.Section:
@@ -76,7 +89,7 @@ def tell(drawn: Mapping[str, Drawn]) -> None:
     """Send the words and tables of panels to the browser; a panel that has nothing to show loses its card."""
     for name, part in drawn.items():
         set_props(f"card-{name}", {"hidden": part.absent})
-        set_props({"type": "words", "name": name}, {"children": part.words})
+        set_props({"type": "words", "name": name}, {"children": said(part.words)})
         if part.tables:
             set_props({"type": "tables", "name": name}, {"children": tables(part.tables)})
 
@@ -89,13 +102,14 @@ def tables(drawn: Sequence[Table]) -> list[html.Div]:
 def _table(table: Table) -> html.Div:
     head = html.Thead(html.Tr([html.Th(title, scope="col") for title in table.header]))
     rows = [_row(row, table.keys[i] if table.keys else "") for i, row in enumerate(table.rows)]
-    parts: list[Any] = [html.Table([html.Caption(table.caption), head, html.Tbody(rows)])] if rows else []
+    parts: list[Any] = [html.Table([html.Caption(said(table.caption)), head, html.Tbody(rows)])] if rows else []
     if not rows:
-        parts.append(html.H3(table.caption))
+        parts.append(html.H3(said(table.caption)))
     if table.note:
         parts.append(html.P(table.note, className="fs-note"))
+    named = " fs-named" if any(len(row[0]) > 11 for row in table.rows) else ""
     scrolls: dict[str, Any] = {"tabIndex": 0, "role": "region", **labelled(table.caption)} if rows else {}
-    return html.Div(parts, className="fs-table", **scrolls)
+    return html.Div(parts, className=f"fs-table{named}", **scrolls)
 
 
 def _row(cells: Sequence[str], key: str) -> html.Tr:

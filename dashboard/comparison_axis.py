@@ -10,6 +10,7 @@ import numpy as np
 
 from .comparison import Comparison
 from .evidence_axis import blank, evidence_layout
+from .names import plain
 from .theme import SERIES, faint
 from .view import Drawn, numbers
 
@@ -38,8 +39,8 @@ def curves(comparison: Comparison, curve: str, y: dict[str, Any], hover: str, sc
         name += "" if np.isfinite(band.mean).any() else ", not measured"
         dash = ("solid", "dash", "dot")[i // len(SERIES) % 3]
         line = {"color": colour, "width": 2, "dash": dash}
-        told = {"hovertemplate": f"{hover}<extra>{group.name}</extra>"}
-        data.append({**base, "y": numbers(scale * band.mean), "name": name, "line": line, **told})
+        told = {"hovertemplate": f"{hover}<extra>{plain(group.name)}</extra>"}
+        data.append({**base, "y": numbers(scale * band.mean), "name": plain(name), "line": line, **told})
     if not data:
         return blank("None of these runs recorded it." if comparison.groups else "Choose runs to compare.")
     legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["COLUMNS", "MARGIN", "band", "dip_shapes", "empty", "extent", "finite", "layout", "line", "markers"]
+__all__ = [
+    "COLUMNS",
+    "LEGEND",
+    "MARGIN",
+    "RUG_AXIS",
+    "band",
+    "dip_shapes",
+    "empty",
+    "extent",
+    "finite",
+    "layout",
+    "line",
+    "markers",
+    "rug",
+]
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +24,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .names import plain
 from .theme import faint
 from .view import View, numbers
 
 # Left and right are the same everywhere and never give way, so that the step axes stand in line.
 MARGIN = {"l": 88, "r": 16, "t": 10, "b": 46, "autoexpand": False}
 COLUMNS = "columns"  # the `meta` of a trace that grows with the run
+RUG_AXIS = {"yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}}
+RUG_MARKS = 400  # at most: the newest
+LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "itemwidth": 30}  # above the chart
 
 
 def layout(view: View, y: dict[str, Any], **extra: Any) -> dict[str, Any]:
@@ -100,6 +118,22 @@ def markers(x: Sequence[float], y: Sequence[float | None], colour: str, symbol: 
     """Marks at events; unlike a line's points they are sent anew when the events change."""
     look = {"symbol": symbol, "size": 10, "color": colour, "line": {"width": 1.5, "color": "$surface"}}
     return {"type": "scatter", "mode": "markers", "x": list(x), "y": list(y), "marker": look, **extra}
+
+
+def rug(view: View) -> dict[str, Any]:
+    """Crosses along the bottom, whatever the values: where an intervention acted; the layout needs `RUG_AXIS`."""
+    acted = [remark for remark in view.remarks if remark["kind"] == "intervention"][-RUG_MARKS:]
+    return markers(
+        [remark["step"] for remark in acted],
+        [0.035] * len(acted),
+        "$ink",
+        "x",
+        name="intervention",
+        yaxis="y2",
+        showlegend=bool(acted),
+        hovertext=[f"step {remark['step']:,}: {plain(remark['text'])}" for remark in acted],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
 
 
 def finite(values: NDArray[Any]) -> NDArray[np.bool_]:

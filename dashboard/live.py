@@ -20,12 +20,12 @@ from starlette.responses import PlainTextResponse, Response
 
 from ..traces.errors import TraceError
 from .asked import Asked
-from .cards import tell
+from .cards import said, tell
 from .follow import REFRESH_S, Follower, Runs, Snapshot
 from .panels import panel, panels_in
 from .pushes import GONE, Message, best_spike, close_up, update
 from .view import View, look
-from .words import about_event
+from .words import about_event, no_event
 
 LARGEST = 2**16  # bytes of a question
 PUSH_S = 0.5  # between two looks at the disk for one browser
@@ -79,9 +79,7 @@ def answer(app: Dash, runs: Runs) -> None:
             return no_update
         drawn = {"neighbourhood": panel("neighbourhood").draw(view)}
         drawn |= {name: found.draw(view) for name, found in panels_in("event").items()}
-        set_props(
-            "event-told", {"children": about_event(view.event) if view.event else "No spikes and no dips so far."}
-        )
+        set_props("event-told", {"children": said(about_event(view.event) if view.event else no_event(view))})
         set_props("event-cards", {"hidden": view.event is None})
         tell(drawn)
         return {"run": asked.run, "figures": {name: part.figure for name, part in drawn.items() if part.figure}}
@@ -196,7 +194,8 @@ def _event(follower: Follower, event: str) -> View | str | None:
         return None
     try:
         key = event or best_spike(snapshot)
-        return look(snapshot.trace, snapshot.spikes, snapshot.dips, run=snapshot.run, columns=1, event=key)
+        given = {"run": snapshot.run, "columns": 1, "event": key, "searched": snapshot.searched}
+        return look(snapshot.trace, snapshot.spikes, snapshot.dips, **given)
     except ValueError as error:  # an address that names no layer of this run; a run that cannot be read
         return str(error)
 
@@ -207,7 +206,7 @@ def _deliver(snapshot: Snapshot, message: Message | None) -> None:
         _state(snapshot)
         return
     _state(snapshot, message.counts)
-    set_props("headline", {"children": message.headline})
+    set_props("headline", {"children": said(message.headline)})
     set_props("charts", {"hidden": False})
     if message.announcement:
         set_props("announce", {"children": message.announcement})

@@ -19,7 +19,7 @@ from .columns import SCALES, YOUNG_COLUMNS, width_for
 from .figures import COLUMNS, extent
 from .follow import Snapshot
 from .panels import panels_in
-from .view import Drawn, View, episodes, key_of, look
+from .view import Drawn, View, episodes, key_of, look, remarks_of
 from .words import about_dip, about_spike, counts, headline
 
 # While a run is this short its first baseline still moves: it is sent whole, which is little.
@@ -205,6 +205,7 @@ def _digest(snapshot: Snapshot) -> str:
     """Changes when a mark, a shade or a row of the tables does."""
     parts = [f"{s.layer}{s.onset}{s.peak}{s.ratio:.3g}{s.kind}" for s in snapshot.spikes]
     parts += [f"{d.onset_by}{d.nadir}{d.depth:.3g}{d.kind}{d.end or snapshot.rows}" for d in snapshot.dips]
+    parts += [f"{len(remarks_of(snapshot.trace))}"] if snapshot.trace is not None else []
     told = "|".join([f"{math.floor(20 * snapshot.searched)}", snapshot.message, *parts])
     return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 

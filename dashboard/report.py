@@ -19,6 +19,7 @@ from ..probes.spikes import Spike, find_spikes
 from ..traces.reader import Trace
 from .evidence import Evidence, evidence_of
 from .figures import extent
+from .names import as_html
 from .panels import panels, panels_in
 from .signals import signals_of
 from .theme import SCHEMES
@@ -83,12 +84,12 @@ def _document(trace: Trace, view: View) -> str:
     parts = {
         "title": escape(f"{view.run} – foreshock"),
         "css": (_ASSETS / "foreshock.css").read_text(encoding="utf-8"),
-        "headline": escape(headline(view)),
+        "headline": as_html(headline(view)),
         "detail": escape(_detail(trace, view)),
         "main": "".join(cards("main")),
         "side": _chooser(view) + "".join(cards("side")),
         "event": _event([(_card(name, drawn[name]), panel.HEIGHT) for name, panel in near.items()]),
-        "verdict": escape(verdict(evidence) if evidence else "Not testable: no steps beyond the warm-up."),
+        "verdict": as_html(verdict(evidence) if evidence else "Not testable: no steps beyond the warm-up."),
         "precursors": _pair(cards(*(["precursors"] if evidence else []), "signals")),
         "about": _about(trace),
         "data": _script_safe(json.dumps(data, allow_nan=False, separators=(",", ":"))),
@@ -119,7 +120,7 @@ def _pair(cards: Sequence[str]) -> str:
 def _sent(part: Drawn) -> dict[str, Any]:
     """What changes in a card when another event is chosen."""
     tables = "".join(map(_table, part.tables))
-    return {"figure": part.figure, "words": part.words, "tables": tables, "absent": part.absent}
+    return {"figure": part.figure, "words": as_html(part.words), "tables": tables, "absent": part.absent}
 
 
 def _worth(view: View) -> list[Spike]:
@@ -166,7 +167,7 @@ def _card(name: str, drawn: Drawn) -> str:
         size = f"height:{panel.HEIGHT}px"
         parts.append(f"<div id='panel-{name}' style='{size}' role='group' aria-label='Chart: {title}'></div>")
     spoken = "fs-unseen" if panel.PLACE == "main" else "fs-words"
-    parts.append(f"<p id='words-{name}' class='{spoken}'>{escape(drawn.words)}</p>")
+    parts.append(f"<p id='words-{name}' class='{spoken}'>{as_html(drawn.words)}</p>")
     parts.append(f"<div id='tables-{name}'>{''.join(map(_table, drawn.tables))}</div>")
     away = " hidden" if drawn.absent else ""  # until another event is chosen
     return f"<section class='fs-card' id='card-{name}' aria-label='{title}'{away}>{''.join(parts)}</section>"
@@ -184,10 +185,10 @@ def _chooser(view: View) -> str:
 def _table(table: Table) -> str:
     note = f"<p class='fs-note'>{escape(table.note)}</p>" if table.note else ""
     if not table.rows:
-        return f"<div class='fs-table'><h3>{escape(table.caption)}</h3>{note}</div>"
+        return f"<div class='fs-table'><h3>{as_html(table.caption)}</h3>{note}</div>"
     head = "".join(f"<th scope='col'>{escape(title)}</th>" for title in table.header)
     rows = "".join(f"<tr><th scope='row'>{escape(row[0])}</th>{_cells(row[1:])}</tr>" for row in table.rows)
-    body = f"<caption>{escape(table.caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+    body = f"<caption>{as_html(table.caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
     return f"<div class='fs-table'><table>{body}</table>{note}</div>"
 
 

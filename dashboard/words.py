@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 __all__ = [
+    "NEEDED",
     "about_dip",
     "about_event",
     "about_focus",
     "about_slope",
     "about_spike",
     "counts",
-    "duration",
     "headline",
+    "interventions",
+    "no_event",
     "times",
     "unclear_spikes",
+    "unmeasured",
 ]
 
 import math
 from collections.abc import Sequence
+
+import numpy as np
 
 from ..probes.dips import Dip
 from ..probes.precursors import Precedence
@@ -25,16 +30,35 @@ from .event import Event
 from .neighbours import Neighbours
 from .view import View, episodes
 
+NEEDED = 64  # steps that the detector waits for before it judges the first one
+
 
 def headline(view: View) -> str:
     """The run in a sentence: the deepest dip with what came before it, or the strongest spike, or all quiet."""
     if not view.rows:
         return "No steps have been recorded yet."
     if view.searched < 1:
-        return f"Looking for spikes: {view.searched:.0%} of {view.rows:,} steps read."
-    return _story(_usual(view), view.dips, view.pairs) or (
-        "All quiet so far." if view.state == "running" else "All quiet."
-    )
+        return _searching(view)
+    return _story(_usual(view), view.dips, view.pairs) or _quiet(view)
+
+
+def no_event(view: View) -> str:
+    """Why there is no event to look at."""
+    return _searching(view) if view.searched < 1 else "No spikes and no dips so far."
+
+
+def _searching(view: View) -> str:
+    return f"Looking for spikes: {view.searched:.0%} of {view.rows:,} steps read."
+
+
+def _quiet(view: View) -> str:
+    """Nothing was found; whether that is because there was little to find it in."""
+    so_far = " so far" if view.state == "running" else ""
+    if unmeasured(view):
+        return f"No layer's gradient norm was measured{so_far}."
+    if view.rows <= NEEDED:
+        return f"Too few steps{so_far} to tell: a spike is judged against the {NEEDED} before it."
+    return f"All quiet{so_far}."
 
 
 def counts(view: View) -> str:
@@ -42,11 +66,18 @@ def counts(view: View) -> str:
     if not view.rows:
         return ""
     groups, steps = len(episodes(_usual(view), view.layers)), f"{view.rows:,} {_plural(view.rows, 'step')}"
-    spiky = f"{groups} {_plural(groups, 'spike')}" if groups else "No spikes"
+    if view.searched < 1:
+        return f"{groups} {_plural(groups, 'spike')} so far; the run has {steps}."
+    spiky = f"{groups} {_plural(groups, 'spike')}" if groups else "No gradients" if unmeasured(view) else "No spikes"
     if not view.measured("knn_accuracy"):
         return f"{spiky} in {steps}; this run has no kNN curve."
     dippy = f"{len(view.dips)} {_plural(len(view.dips), 'dip')}" if view.dips else "no dips"
     return f"{spiky} and {dippy} in {steps}."
+
+
+def unmeasured(view: View) -> bool:
+    """Whether no layer of the whole run has a gradient norm; not known of a tail."""
+    return not view.tail and len(view.columns) > 0 and not np.isfinite(view.columns.ratio.mean).any()
 
 
 def _usual(view: View) -> list[Spike]:
@@ -119,6 +150,8 @@ def _order(focus: Neighbours, order: Sequence[int]) -> str:
     first, last = order[0], order[-1]
     text = f"{focus.layers[first]} rose first, at step {focus.step + int(focus.onset[first]):,}"
     text += f" ({times(focus.height[first])} its normal)"
+    if len(focus.layers) == 1:
+        return f"{text}."
     if len(order) == 1:
         return f"{text}; no other layer rose clearly above its own noise."
     lag = int(focus.onset[last] - focus.onset[first])
@@ -184,6 +217,15 @@ def _some(names: Sequence[str]) -> str:
     return f"{names[0]} and {len(names) - 1} more layers"
 
 
+def interventions(view: View) -> str:
+    """How often something was done to the run, and what it was last; empty if never."""
+    acted = [remark for remark in view.remarks if remark["kind"] == "intervention"]
+    if not acted:
+        return ""
+    last = acted[-1]
+    return f"{len(acted)} {_plural(len(acted), 'intervention')}, the last at step {last['step']:,}: {last['text']}."
+
+
 def times(ratio: float) -> str:
     """A ratio as text.
 
@@ -197,18 +239,3 @@ def times(ratio: float) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return noun if count == 1 else f"{noun}s"
-
-
-def duration(seconds: float) -> str:
-    """A span of time as text.
-
-    >>> duration(42), duration(400), duration(7500), duration(200_000)
-    ('42 s', '6 min 40 s', '2 h 05 min', '2 d 7 h')
-    """
-    whole = round(max(0.0, seconds))
-    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"

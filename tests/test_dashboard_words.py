@@ -12,12 +12,13 @@ import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foreshock.dashboard.cards import said
 from foreshock.dashboard.figures import band
-from foreshock.dashboard.names import brief
+from foreshock.dashboard.names import as_html, brief, pieces, plain
 from foreshock.dashboard.neighbours import Neighbours
 from foreshock.dashboard.panels import panel, panels_in
 from foreshock.dashboard.view import View, look
-from foreshock.dashboard.words import about_focus, about_slope
+from foreshock.dashboard.words import about_focus, about_slope, counts, headline, no_event
 from foreshock.probes.dips import find_dips
 from foreshock.probes.spikes import find_spikes
 from foreshock.traces.reader import open_trace
@@ -139,3 +140,55 @@ def test_layers_of_one_depth_stay_apart() -> None:
     assert brief(layers) == [f"{i:03d}" for i in range(150)]
     assert brief([]) == []
     assert brief(["one.very.long.name.of.a.layer"]) == ["layer"]
+
+
+LONG = "module.student_network.encoder.transformer_blocks.{:02d}.attention_with_positions.output_projection_and_norm"
+
+
+@given(st.lists(st.text("abc_.0", min_size=1, max_size=60), min_size=2, max_size=30, unique=True))
+def test_short_names_can_be_told_apart(layers: list[str]) -> None:
+    assert len(set(brief(layers))) == len(layers)
+
+
+def test_long_names_keep_their_numbers() -> None:
+    layers = ["module.student_network.patch_embedding_with_a_convolutional_stem", *map(LONG.format, range(12))]
+    assert ["03." in name for name in brief(layers)].index(True) == 4
+    assert len(set(brief(layers))) == 13
+
+
+def test_a_long_name_is_cut_in_a_sentence_and_whole_beside_it() -> None:
+    told = f"{LONG.format(3)} rose 6.9× at step 1,011; kNN fell."
+    assert "".join(whole for whole, _ in pieces(told)) == told
+    shown = "".join(shown for _, shown in pieces(told))
+    assert shown.endswith(" rose 6.9× at step 1,011; kNN fell.")
+    assert len(shown) < 80
+    assert ".03." in shown
+    assert f"title='{LONG.format(3)}'" in as_html(told)
+    assert said(told)[0].title == LONG.format(3)
+    assert said("patch_embed rose.") == "patch_embed rose."
+
+
+def test_no_part_of_a_name_is_read_as_a_tag(view: View) -> None:
+    assert plain("<b>x</b> & y") == "&lt;b&gt;x&lt;/b&gt; &amp; y"
+    assert as_html("<b>x</b>") == "&lt;b&gt;x&lt;/b&gt;"
+    odd = ("<a href='x'>patch</a>", *view.layers[1:])
+    legend = [t.get("name") for t in panel("patch_projection").draw(replace(view, layers=odd)).figure["data"]]  # type: ignore[index]
+    assert any(name and name.startswith("&lt;") for name in legend)
+    assert not any("<a" in (name or "") for name in legend)
+
+
+def test_quiet_is_said_only_where_something_could_have_been_found(tmp_path: Path, view: View) -> None:
+    calm = replace(view, spikes=(), dips=(), pairs=())
+    assert headline(calm) == "All quiet."
+    assert headline(replace(calm, rows=10)).startswith("Too few steps to tell")
+    halfway = replace(calm, searched=0.5)
+    assert no_event(halfway) == headline(halfway) == "Looking for spikes: 50% of 1,500 steps read."
+    assert "No spikes" not in counts(halfway)
+    assert panel("events").draw(halfway).words == "0 spikes, 0 dips in the 50% searched so far."
+    frozen = look(
+        open_trace(synthetic.write_run(tmp_path / "nan", synthetic.make(200, 2, frozen=synthetic.layer_names(2))))
+    )
+    assert headline(frozen) == "No layer's gradient norm was measured."
+    assert counts(frozen).startswith("No gradients")
+    figure = panel("patch_projection").draw(frozen).figure
+    assert figure["layout"]["annotations"][0]["text"] == "No layer's gradient norm was measured."  # type: ignore[index]

@@ -37,8 +37,8 @@
   function closeUp(key) {
     for (const [name, part] of Object.entries(data.closeUps[key] || {})) {
       if (part.figure) data.figures[name] = { ...part.figure, data: part.figure.data.map(window.foreshock.decoded) };
-      document.getElementById("words-" + name).textContent = part.words;
-      document.getElementById("tables-" + name).innerHTML = part.tables;  // written by us, every cell escaped
+      document.getElementById("words-" + name).innerHTML = part.words;  // written by us, every cell and name escaped
+      document.getElementById("tables-" + name).innerHTML = part.tables;
       const card = document.getElementById("card-" + name);
       if (card) card.hidden = part.absent;
       if (part.figure && !part.absent) draw(name);

@@ -17,6 +17,8 @@
     return /[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
   }
 
+  const spelt = (name) => name && name.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
+
   /* The name of a trace; the edges of a band are called after the line that is drawn over it. */
   function nameOf(data, at) {
     const edge = (trace) => trace && trace.hoverinfo === "skip" && trace.line && trace.line.width === 0;
@@ -32,13 +34,15 @@
     const axis = (name) => ((plot.layout[name] || {}).title || {}).text || name[0];
     const rows = [["series", axis("xaxis"), axis("yaxis")]];
     plot.data.forEach((trace, at) => {
-      const x = Array.from(trace.x || []), name = nameOf(plot.data, at);
+      const x = Array.from(trace.x || []), name = spelt(nameOf(plot.data, at));
       if (trace.map) {
         const { map } = trace;
         trace.layers.forEach((layer, i) => map.x.forEach((step, j) => rows.push([layer, step, Number(fs.map.value(map, i, j).toPrecision(4))])));
       } else if (trace.type === "heatmap") {
         const grid = trace.customdata || trace.z;
         trace.y.forEach((layer, i) => x.forEach((step, j) => rows.push([layer, step, Number(grid[i][j]).toPrecision(4)])));
+      } else if (trace.yaxis === "y2") {  // marks along the bottom have steps alone
+        x.forEach((step) => rows.push([name, step, ""]));
       } else if (name !== null) {
         const line = / edge$/.test(name) ? plot.data[at + (trace.fill ? 1 : 2)].y : trace.y;  // a band has none in a gap
         x.forEach((step, i) => { if (step !== null && !(line[i] === null && line !== trace.y)) rows.push([name, step, trace.y[i]]); });

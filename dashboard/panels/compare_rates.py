@@ -6,6 +6,7 @@ from typing import Any
 
 from ..comparison import Comparison
 from ..evidence_axis import blank, evidence_layout
+from ..names import plain, short
 from ..view import Drawn
 
 TITLE = "Rates of spikes and dips"
@@ -25,8 +26,8 @@ def draw(comparison: Comparison) -> Drawn:
     y = {"title": {"text": "per 10,000 steps", "standoff": 8}, "rangemode": "tozero"}
     legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
     layout = evidence_layout(comparison.by, y, showlegend=True, legend=legend)
-    names = [group.name for group in comparison.groups]
-    ticks = {"tickvals": list(range(len(names))), "ticktext": [name[:18] for name in names], "showgrid": False}
+    names = [plain(short(group.name, 18)) for group in comparison.groups]
+    ticks = {"tickvals": list(range(len(names))), "ticktext": names, "showgrid": False}
     layout["xaxis"] |= {**ticks, "range": [-0.6, len(names) - 0.4]}
     layout["margin"] |= {"t": 34}
     return Drawn({"data": data, "layout": layout}, words=_words(comparison))

@@ -11,6 +11,7 @@ from ..event import Event
 from ..event_axis import event_layout
 from ..figures import empty
 from ..flight import Detail
+from ..names import plain
 from ..theme import SERIES, faint
 from ..view import Drawn, Table, View, numbers
 from ..words import times
@@ -53,11 +54,11 @@ def _line(detail: Detail, i: int, name: str, colour: str) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": name,
+        "name": plain(name),
         "x": detail.offsets.tolist(),
         "y": numbers(detail.ratio[i], 3),
         "line": {"color": colour, "width": 1.4},
-        "hovertemplate": f"%{{x:+d}} steps: %{{y:.2f}}×<extra>{name}</extra>",
+        "hovertemplate": f"%{{x:+d}} steps: %{{y:.2f}}×<extra>{plain(name)}</extra>",
     }
 
 

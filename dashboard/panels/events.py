@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..names import brief
 from ..view import Drawn, Episode, Table, View, key_of
-from ..words import times
+from ..words import NEEDED, times, unmeasured
 
 TITLE = "Spikes and dips"
 HELP = (
@@ -24,7 +24,8 @@ _DIPS = {"dip": "", "unrecovered": "unrecovered", "partial_restart": "partial re
 def draw(view: View) -> Drawn:
     """Two tables; of a long run the newest rows, with a note of how many there are."""
     spikes, dips = len(view.episodes), len(view.dips)
-    words = f"{spikes} {'spike' if spikes == 1 else 'spikes'}, {dips} {'dip' if dips == 1 else 'dips'}."
+    words = f"{spikes} {'spike' if spikes == 1 else 'spikes'}, {dips} {'dip' if dips == 1 else 'dips'}"
+    words += "." if view.searched >= 1 else f" in the {view.searched:.0%} searched so far."
     return Drawn(tables=(_spikes(view), _dips(view)), words=words)
 
 
@@ -82,6 +83,10 @@ def _note(total: int, shown: int, noun: str) -> str:
 def _why_none(view: View) -> str:
     if view.episodes:
         return ""
-    if view.rows < 64:
-        return "A spike is judged against 64 steps before it: too few so far."
-    return "No spikes." if view.searched >= 1 else "Looking for spikes…"
+    if view.searched < 1:
+        return "Looking for spikes…"
+    if unmeasured(view):
+        return "Without a gradient norm there are no spikes to find."
+    if view.rows <= NEEDED:
+        return f"A spike is judged against {NEEDED} steps before it: too few so far."
+    return "No spikes."

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..figures import COLUMNS, MARGIN, empty, finite, layout
-from ..names import brief
+from ..names import brief, plain
 from ..theme import HEAT_CEILING, HEAT_FLOOR
 from ..view import Drawn, View, key_of, numbers
 from ..words import times
@@ -80,12 +80,12 @@ def draw(view: View) -> Drawn:
         "type": "category",
         "range": [len(view.layers) - 0.5, -0.5],  # the first layer on top
         "tickvals": shown,
-        "ticktext": [names[i] for i in marked],
+        "ticktext": [plain(names[i]) for i in marked],
         "fixedrange": len(view.layers) < 40,
         "showgrid": False,
     }
     drawn = layout(view, axis, plot_bgcolor="$frozen", hovermode="closest", margin={**MARGIN, "t": 38})
-    drawn["xaxis"]["showgrid"] = False
+    drawn["xaxis"] |= {"showgrid": False, "title": {"text": "step", "standoff": 22}}
     return Drawn({"data": [traced, _rings(view)], "layout": drawn}, words=_words(view))
 
 
@@ -158,7 +158,7 @@ def _rings(view: View) -> dict[str, Any]:
         "y": [spike.layer for spike in firsts],
         "customdata": [key_of(spike) for spike in firsts],
         "marker": {"symbol": "circle-open", "size": 11, "color": "#ffffff", "line": {"width": 2, "color": "#ffffff"}},
-        "hovertext": [f"{spike.layer} {times(spike.ratio)}, from step {spike.onset:,}" for spike in firsts],
+        "hovertext": [f"{plain(spike.layer)} {times(spike.ratio)}, from step {spike.onset:,}" for spike in firsts],
         "hovertemplate": "%{hovertext}<extra></extra>",
         "showlegend": False,
     }

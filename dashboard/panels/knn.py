@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from ..figures import band, dip_shapes, empty, finite, layout, line, markers
-from ..view import Drawn, View, key_of
-from ..words import about_dip
+from ...probes.dips import Dip
+from ..figures import COLUMNS, LEGEND, MARGIN, RUG_AXIS, band, dip_shapes, empty, finite, layout, line, markers, rug
+from ..names import plain
+from ..view import Drawn, View, key_of, numbers
+from ..words import about_dip, interventions
 
 TITLE = "kNN accuracy"
 HELP = (
     "Images whose nearest neighbours in feature space vote for the right class, with the 95 % binomial error "
-    "of an evaluation. Shaded: a dip, until it has recovered."
+    "of an evaluation. Shaded: a dip, until it has recovered. Diamonds: the same images against keys encoded "
+    "anew; what is lost there too is the network's own, and not the age of the queue."
 )
 ORDER = 10
 PLACE = "main"
-HEIGHT = 230
-SERIES = ("knn_accuracy", "knn_queries")
+HEIGHT = 250
+SERIES = ("knn_accuracy", "knn_queries", "knn_accuracy_fresh")
 
 NORMAL_95 = 1.96
 
@@ -40,12 +45,42 @@ def draw(view: View) -> Drawn:
         "triangle-down",
         name="dip",
         customdata=[key_of(dip) for dip in view.dips],
-        hovertext=[about_dip(dip) for dip in view.dips],
+        hovertext=[_about(view, dip) for dip in view.dips],
         hovertemplate="%{hovertext}<extra></extra>",
     )
+    fresh = _fresh(view)
+    legend = bool(fresh and fresh["x"]) or any(remark["kind"] == "intervention" for remark in view.remarks)
+    look = {"legend": LEGEND, "showlegend": True, "margin": {**MARGIN, "t": 34}} if legend else {}
     y = {"title": {"text": "accuracy, %", "standoff": 8}}
-    figure = {"data": [*band(x, low, high, "$knn"), curve, nadirs], "layout": layout(view, y, shapes=dip_shapes(view))}
+    data = [*band(x, low, high, "$knn"), curve, nadirs, rug(view), *([fresh] if fresh else [])]
+    for trace in data[:2]:
+        trace["showlegend"] = False
+    figure = {"data": data, "layout": layout(view, y, shapes=dip_shapes(view), **look, **RUG_AXIS)}
     return Drawn(figure, words=_words(view, 100 * knn.mean[seen]))
+
+
+def _fresh(view: View) -> dict[str, Any] | None:
+    """The staleness control's accuracies; None for a run without one."""
+    fresh = view.columns.scalars.get("knn_accuracy_fresh")
+    if fresh is None:
+        return None
+    seen = finite(fresh.mean)
+    look = {"meta": COLUMNS, "name": "against keys encoded anew"}
+    y = numbers(100 * fresh.mean[seen])
+    told = "%{y:.1f} % against keys encoded anew<extra></extra>"
+    return markers(view.columns.steps[seen].tolist(), y, "$last", "diamond", **look, hovertemplate=told)
+
+
+def _about(view: View, dip: Dip) -> str:
+    """A dip in words, with what the staleness control said of it."""
+    return "<br>".join(map(plain, filter(None, [about_dip(dip), _share(view, dip)])))
+
+
+def _share(view: View, dip: Dip) -> str:
+    """How much of a dip is staleness at most, as the control put it; empty if it was not asked."""
+    last = view.last_step if dip.end is None else dip.end
+    texts = (r["text"] for r in view.remarks if r["kind"] == "staleness" and dip.onset_by <= r["step"] <= last)
+    return next(texts, "").rpartition(": ")[2]
 
 
 def _error(low: np.ndarray, high: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,5 +100,6 @@ def _percent(share: float) -> float:
 def _words(view: View, percent: np.ndarray) -> str:
     if not len(percent):
         return ""
-    dips = "; ".join(about_dip(dip) for dip in view.dips[-5:]) or "no dips"
-    return f"kNN accuracy is {percent[-1]:.1f} % at the end of the curve, {np.max(percent):.1f} % at its best; {dips}."
+    dips = [", ".join(filter(None, [about_dip(dip), _share(view, dip)])) for dip in view.dips[-5:]] or ["no dips"]
+    told = f"kNN accuracy is {percent[-1]:.1f} % at the end of the curve, {np.max(percent):.1f} % at its best"
+    return f"{told}; {'; '.join(dips)}. {interventions(view)}".strip()

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from ...probes.precursors import Precedence
-from ..figures import MARGIN, band, dip_shapes, empty, finite, layout, line, markers
-from ..names import brief
+from ..figures import LEGEND, MARGIN, RUG_AXIS, band, dip_shapes, empty, finite, layout, line, markers, rug
+from ..names import brief, plain
 from ..theme import FIRST, LAST, MIDDLE, SERIES, faint
 from ..view import Drawn, View, key_of, numbers
-from ..words import about_dip, about_spike, times
+from ..words import about_dip, about_spike, interventions, times, unmeasured
 
 TITLE = "First layer against deeper ones"
 HELP = (
@@ -23,7 +23,7 @@ PLACE = "main"
 HEIGHT = 330
 LAYERS = "shown"
 
-THREADS_LABELLED = 4
+THREADS_LABELLED, FEW = 4, 8  # labels where there are at most so many dips; else of the deepest alone
 ROOM = 0.22  # of the axis, for a label
 
 
@@ -38,13 +38,34 @@ def draw(view: View) -> Drawn:
     for layer, colour in reversed(shown):  # the first layer last: on top
         data += _layer(view, layer, colour)
     data += [_spikes(view, layer, colour) for layer, colour in shown]
-    data += [_threads(view), _dips_met(view), _elsewhere(view)]
-    axis = {"type": "log", "title": {"text": "gradient norm, × normal", "standoff": 8}, **ratio_ticks()}
-    legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "reversed", "itemwidth": 30}
-    margin = {**MARGIN, "t": 34}
-    drawn = layout(view, axis, shapes=dip_shapes(view), legend=legend, showlegend=True, margin=margin)
-    drawn["annotations"] = _labels(view)
+    data += [_threads(view), _dips_met(view), rug(view), _elsewhere(view)]
+    axis = {"type": "log", "title": {"text": "gradient norm, × normal", "standoff": 8}, **ratio_ticks(), **_span(view)}
+    look = {"legend": {**LEGEND, "traceorder": "reversed"}, "showlegend": True, "margin": {**MARGIN, "t": 34}}
+    drawn = layout(view, axis, shapes=dip_shapes(view), **look, **RUG_AXIS)
+    drawn["annotations"] = [*_labels(view), *_unmeasured(view)]
     return Drawn({"data": data, "layout": drawn}, words=_words(view))
+
+
+def _span(view: View) -> dict[str, Any]:
+    """An axis around 1 where there is nothing to draw, and finer ticks where all is close to it."""
+    if view.tail:
+        return {}
+    rows = [view.layers.index(layer) for layer in view.shown_layers]
+    found = view.columns.ratio
+    seen = np.concatenate([edge[rows][finite(edge[rows])] for edge in (found.low, found.high)])
+    if not len(seen):
+        return {"range": [-0.5, 1.0]}
+    low, high = seen.min(), seen.max()
+    fine = [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2]
+    return {"tickvals": fine, "ticktext": [f"{value:g}×" for value in fine]} if low > 0.5 and high < 2 else {}
+
+
+def _unmeasured(view: View) -> list[dict[str, Any]]:
+    """Why there are no lines, where there are none."""
+    if not unmeasured(view):
+        return []
+    note = {"text": "No layer's gradient norm was measured.", "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}
+    return [{**note, "showarrow": False, "font": {"size": 14, "color": "$muted"}}]
 
 
 def _colours(count: int) -> list[str]:
@@ -60,13 +81,13 @@ def ratio_ticks() -> dict[str, Any]:
 
 def _layer(view: View, layer: str, colour: str) -> list[dict[str, Any]]:
     ratio, row, x = view.columns.ratio, view.layers.index(layer), view.columns.steps
-    hover = f"%{{y:.2f}}×<extra>{layer}</extra>"
+    hover = f"%{{y:.2f}}×<extra>{plain(layer)}</extra>"
     drawn = [*band(x, ratio.low[row], ratio.high[row], colour, 0.28), line(x, ratio.mean[row], layer, colour, hover)]
     for trace in drawn:
         trace |= {"legendgroup": layer, "showlegend": False}
     short = brief(view.layers, 28)[row]
     name = short if view.tail or finite(ratio.mean[row]).any() else f"{short}, not measured"
-    drawn[-1] |= {"name": name, "showlegend": True, "line": {"color": colour, "width": 1.3}}
+    drawn[-1] |= {"name": plain(name), "showlegend": True, "line": {"color": colour, "width": 1.3}}
     return drawn
 
 
@@ -77,11 +98,11 @@ def _spikes(view: View, layer: str, colour: str) -> dict[str, Any]:
         numbers(np.array([spike.ratio for spike in found])),
         colour,
         "triangle-up",
-        name=f"{layer}, spikes",
+        name=plain(f"{layer}, spikes"),
         legendgroup=layer,
         showlegend=False,
         customdata=[key_of(spike) for spike in found],
-        hovertext=[f"{about_spike(spike)}<br>click for every layer around it" for spike in found],
+        hovertext=[f"{plain(about_spike(spike))}<br>click for every layer around it" for spike in found],
         hovertemplate="%{hovertext}<extra></extra>",
     )
 
@@ -122,7 +143,7 @@ def _elsewhere(view: View) -> dict[str, Any]:
         "triangle-up-open",
         showlegend=False,
         customdata=[key_of(spike) for spike in found],
-        hovertext=[f"{about_spike(spike)}<br>click for every layer around it" for spike in found],
+        hovertext=[f"{plain(about_spike(spike))}<br>click for every layer around it" for spike in found],
         hovertemplate="%{hovertext}<extra></extra>",
     )
 
@@ -136,7 +157,7 @@ def _dips_met(view: View) -> dict[str, Any]:
         "triangle-down",
         showlegend=False,
         customdata=[key_of(pair.dip) for pair in told],
-        hovertext=[f"{about_dip(pair.dip)}<br>{pair.lag} steps after {pair.spike.layer} rose" for pair in told],
+        hovertext=[f"{about_dip(pair.dip)}<br>{pair.lag} steps after {plain(pair.spike.layer)} rose" for pair in told],
         hovertemplate="%{hovertext}<extra></extra>",
     )
 
@@ -160,14 +181,14 @@ def _labels(view: View) -> list[dict[str, Any]]:
             "font": {"color": "$dip", "size": 12},
             "bgcolor": faint("$surface", 0.8),
         }
-        for pair in kept[:THREADS_LABELLED]
+        for pair in kept[: THREADS_LABELLED if len(best) <= FEW else 1]
     ]
 
 
 def _label(view: View, pair: Precedence) -> str:
     short = brief(view.layers, 28)[view.layers.index(pair.spike.layer)]
     whose = "" if pair.spike.layer in view.shown_layers else f"{short}: "
-    return f"{whose}−{100 * pair.dip.depth:.0f} points, {pair.lag} steps later"
+    return f"{plain(whose)}−{100 * pair.dip.depth:.0f} points, {pair.lag} steps later"
 
 
 def _beside(view: View, step: float) -> dict[str, Any]:
@@ -188,4 +209,4 @@ def _words(view: View) -> str:
             parts.append(f"{layer}: not measured (frozen)")
         else:
             parts.append(f"{layer}: no spikes")
-    return "; ".join(parts) + "."
+    return " ".join(filter(None, ["; ".join(parts) + ".", interventions(view)]))

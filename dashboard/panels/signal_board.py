@@ -7,7 +7,7 @@ from typing import Any
 from ...probes.lead_time import in_words
 from ...probes.leaderboard_report import Leaderboard, Signal
 from ..evidence_axis import blank, evidence_layout
-from ..names import brief
+from ..names import brief, plain
 from ..signals import Signals
 from ..view import Drawn, Table
 
@@ -34,8 +34,8 @@ def draw(signals: Signals) -> Drawn:
     layout = evidence_layout("dips warned of", {})
     layout["xaxis"] |= {"range": [-0.02, 1.04], "tickformat": ".0%"}
     names = _names(board, shown)
-    ticks = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.5, -0.5]}
-    layout["yaxis"] = {**ticks, "showgrid": False, "ticks": ""}
+    ticks = {"tickvals": list(range(len(names))), "ticktext": [plain(name) for name in names]}
+    layout["yaxis"] = {**ticks, "range": [len(names) - 0.5, -0.5], "showgrid": False, "ticks": ""}
     layout["margin"] |= {"l": 150}
     return Drawn({"data": [_chance(shown), _warned(shown)], "layout": layout}, (_table(board),), _words(board))
 
@@ -71,8 +71,8 @@ def _warned(shown: tuple[Signal, ...]) -> dict[str, Any]:
     up = [signal.warned.high - signal.warned.value for signal in shown]
     down = [signal.warned.value - signal.warned.low for signal in shown]
     told = [
-        f"{s.name}: {s.warned.hits} of {s.warned.trials} dips, lead {in_words(s.lead)} steps" if s.lead.events
-        else f"{s.name}: {s.warned.hits} of {s.warned.trials} dips" for s in shown
+        f"{plain(s.name)}: {s.warned.hits} of {s.warned.trials} dips, lead {in_words(s.lead)} steps" if s.lead.events
+        else f"{plain(s.name)}: {s.warned.hits} of {s.warned.trials} dips" for s in shown
     ]  # fmt: skip
     return {
         "type": "scatter",

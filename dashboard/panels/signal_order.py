@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...probes.onset_report import OnsetOrder
 from ..evidence_axis import blank, evidence_layout
-from ..names import brief
+from ..names import brief, plain
 from ..signals import Signals
 from ..theme import faint
 from ..view import Drawn, Table, numbers
@@ -25,6 +25,7 @@ PLACE = "signals"
 HEIGHT = 340
 
 EVENTS, ROWS, TICKS = 60, 12, 14
+NAME = 28  # characters of a layer's name in the table
 CAUTION = (
     "Half of its own peak is where a layer's onset is taken, so a higher rise does not look earlier. Where layers fall "
     "back at very different speeds the test is too sure: wrong in 9 to 17 % of simulated runs instead of 5 %."
@@ -45,7 +46,7 @@ def draw(signals: Signals) -> Drawn:
     layout = evidence_layout("layer, first to last", y)
     names = brief(order.layers)
     shown = depth[:: -(-len(depth) // TICKS)]
-    ticks = {"tickvals": shown, "ticktext": [names[i] for i in shown], "tickangle": -45}
+    ticks = {"tickvals": shown, "ticktext": [plain(names[i]) for i in shown], "tickangle": -45}
     layout["xaxis"] |= {**ticks, "showgrid": False, "title": {"text": "layer, first to last", "standoff": 6}}
     layout["margin"] |= {"b": 46 + 5 * max(map(len, names), default=0)}
     data = [_events(later[:EVENTS], depth), _median(middle, depth, order.layers)]
@@ -76,7 +77,7 @@ def _median(middle: NDArray[np.float64], depth: list[int], layers: tuple[str, ..
         "y": numbers(middle),
         "line": {"width": 2.2, "color": "$first"},
         "marker": {"size": 6, "color": "$first"},
-        "hovertext": [f"{layer}: {at:+.1f} steps" for layer, at in zip(layers, middle, strict=True)],
+        "hovertext": [f"{plain(layer)}: {at:+.1f} steps" for layer, at in zip(layers, middle, strict=True)],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
 
@@ -85,8 +86,9 @@ def _table(order: OnsetOrder, middle: NDArray[np.float64]) -> Table:
     """The layers that are first most often."""
     count = np.array([[at is not None for at in row] for row in order.onsets]).sum(axis=0)
     by = sorted(range(len(order.layers)), key=lambda i: (-order.first[order.layers[i]], i))[:ROWS]
+    names = brief(order.layers, NAME)
     rows = tuple(
-        (order.layers[i], f"{order.first[order.layers[i]]:.0%}", f"{middle[i]:+.1f}".replace("-", "−"), f"{count[i]}")
+        (names[i], f"{order.first[order.layers[i]]:.0%}", f"{middle[i]:+.1f}".replace("-", "−"), f"{count[i]}")
         for i in by
     )
     rest = len(order.layers) - ROWS

@@ -11,7 +11,7 @@ from dash import Dash, Input, Output, html, set_props
 
 from ...traces.errors import TraceError
 from ..asked import names_in
-from ..cards import labelled, panel_card, tell
+from ..cards import labelled, panel_card, said, tell
 from ..comparison import Comparison, Member, compare_runs, member_of
 from ..follow import Runs
 from ..live import run_options
@@ -76,8 +76,8 @@ def register(app: Dash, runs: Runs) -> None:
         comparison = compare_runs(members, by if isinstance(by, str) else "", given.get("axis") == "epoch")
         drawn = {name: panel.draw(comparison) for name, panel in panels_in("compare").items()}
         tell(drawn)
-        set_props("compare-told", {"children": comparison.verdict})
-        set_props("compare-facts", {"children": facts(comparison, given.get("axis") == "epoch")})
+        set_props("compare-told", {"children": said(comparison.verdict)})
+        set_props("compare-facts", {"children": said(facts(comparison, given.get("axis") == "epoch"))})
         set_props("compared", {"data": run_options(await asyncio.to_thread(runs.names))})
         set_props("by", {"data": list(comparison.fields)})
         figures = {name: part.figure for name, part in drawn.items() if part.figure}

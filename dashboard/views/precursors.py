@@ -11,7 +11,7 @@ from dash import Dash, Input, Output, html, no_update, set_props
 
 from ...traces.errors import TraceError
 from ..asked import Asked
-from ..cards import labelled, pair, panel_card, tell
+from ..cards import labelled, pair, panel_card, said, tell
 from ..evidence import Evidence, Evidences
 from ..follow import Runs, Snapshot
 from ..panels import panels_in
@@ -73,8 +73,8 @@ def register(app: Dash, runs: Runs) -> None:
         drawn = {name: panel.draw(evidence) for name, panel in panels_in("precursors").items()}
         tell(drawn)
         set_props("precursors-cards", {"hidden": False})
-        set_props("precursors-told", {"children": verdict(evidence)})
-        set_props("precursors-facts", {"children": facts(evidence)})
+        set_props("precursors-told", {"children": said(verdict(evidence))})
+        set_props("precursors-facts", {"children": said(facts(evidence))})
         set_props(
             "precursors-notes",
             {"children": " ".join(f"{note[:1].upper()}{note[1:]}." for note in evidence.report.notes)},

@@ -14,7 +14,6 @@ from ..cards import labelled
 from ..configs import differing, flat, shown
 from ..follow import Runs
 from ..summaries import Summaries, Summary
-from ..words import duration
 
 TITLE = "Runs"
 ORDER = 10
@@ -136,6 +135,21 @@ def row(line: Summary, fields: Sequence[str]) -> dict[str, Any]:
         "score": percent(line.score, 3),
         **{_field(name): _cell(settings.get(name)) for name in fields},
     }
+
+
+def duration(seconds: float) -> str:
+    """A span of time as text.
+
+    >>> duration(42), duration(400), duration(7500), duration(200_000)
+    ('42 s', '6 min 40 s', '2 h 05 min', '2 d 7 h')
+    """
+    whole = round(max(0.0, seconds))
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
 
 
 def _field(name: str) -> str:

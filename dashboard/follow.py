@@ -72,7 +72,9 @@ class Follower:
         if self._lock.acquire(blocking=self._snapshot.trace is None):
             try:
                 if time.monotonic() - self._checked >= REFRESH_S:
-                    self._snapshot = self._refresh()
+                    new = self._refresh()
+                    if new != self._snapshot:  # else the old one stays, with what was answered from it
+                        self._snapshot = new
                     self._checked = time.monotonic()
             finally:
                 self._lock.release()

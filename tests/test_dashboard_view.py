@@ -231,6 +231,26 @@ def test_nothing_new_sends_nothing(demo: Trace, tmp_path: Path) -> None:
     assert other.push["kind"] == "full"
 
 
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("window", [(0, 300), (700.5, 760), (1200, 1500)])
+def test_a_zoom_after_the_whole_picture_is_the_zoom_of_a_fresh_page(
+    demo: Trace, scale: str, window: tuple[float, float]
+) -> None:
+    fresh = look(open_trace(demo.path), columns=200, window=window, scale=scale).columns
+    known = open_trace(demo.path)
+    look(known, columns=200, scale=scale)  # from then on it is known what is normal over the whole run
+    again = look(known, columns=200, window=window, scale=scale).columns
+    np.testing.assert_array_equal(again.steps, fresh.steps)
+    np.testing.assert_array_equal(again.heat, fresh.heat)
+    np.testing.assert_array_equal(again.ratio.mean, fresh.ratio.mean)
+
+
+def test_a_run_that_stands_still_is_answered_from_memory(demo: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foreshock.dashboard.follow.REFRESH_S", 0.0)
+    follower = Follower("demo", demo.path)
+    assert follower.snapshot() is follower.snapshot()
+
+
 @pytest.mark.parametrize("window", [(1000.0, 1050.0), (-50.0, 3.0), (1490.0, 9000.0), (5000.0, 6000.0), (7.0, 7.0)])
 def test_the_columns_of_a_window_fit_into_the_whole(demo: Trace, window: tuple[float, float]) -> None:
     snapshot = Follower("demo", demo.path).snapshot()

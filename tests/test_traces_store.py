@@ -222,6 +222,19 @@ def test_overwrite_replaces_the_trace_and_nothing_else(tmp_path):
     assert len(old.refresh()) == 5
 
 
+def test_a_refresh_without_a_commit_is_the_same_trace(tmp_path):
+    with TraceWriter(tmp_path / "a", layers=LAYERS) as writer:
+        writer.extend(range(5), {"grad_norm": norms(range(5))})
+        writer.flush()
+        trace = open_trace(tmp_path / "a")
+        assert trace.refresh() is trace
+        writer.extend(range(5, 8), {"grad_norm": norms(range(5, 8))})
+        writer.flush()
+        later = trace.refresh()
+        assert (len(trace), len(later), trace.steps.tolist()) == (5, 8, list(range(5)))
+    assert (later.status, later.refresh().status) == ("running", "finished")
+
+
 @pytest.mark.parametrize("at", [0, 1, 700, 1024, 1500, 2500, 9999])
 def test_resume_drops_the_rows_from_there_on(tmp_path, at):
     old = write(tmp_path / "a", range(2500), config={"lr": 1}, meta={"a": 1})

@@ -205,7 +205,9 @@ class Trace:
         return Rows(self.steps[start:stop], values, self.generation)
 
     def refresh(self) -> Trace:
-        """Return the trace as of its last commit; raises TraceNotFoundError if it was deleted."""
+        """Return the trace as of its last commit, itself if that is its own; raises TraceNotFoundError if deleted."""
+        if self._snapshot.newest:
+            return self
         snapshot = Snapshot(self._snapshot.location)
         same = snapshot.record.identity == self._snapshot.record.identity
         return Trace(snapshot, self if same else None)

@@ -143,6 +143,11 @@ class Snapshot:
         """Return the error that says what is wrong with this trace."""
         return TraceCorruptError(f"{self.location}: {what}; restore it from a copy or delete it")
 
+    @property
+    def newest(self) -> bool:
+        """Whether nothing has been committed since."""
+        return _read_root(self.location) == self._root
+
     def check_unchanged(self) -> None:
         """Raise TraceChangedError if rows were taken back since: chunks may then hold other rows than ours."""
         current = _read_root(self.location)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -24,13 +23,12 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import websocket
+from dashboard_browser import children, cpu_seconds, free_port, served
 
-sys.path.insert(0, str(Path(__file__).parent))
-from dashboard import SERVE, free_port, make, served
+from dashboard import SERVE, make
 from foreshock.traces import open_trace
 
 LAYERS, ROWS, EVERY = 150, 20, 0.5
-CLOCK = os.sysconf("SC_CLK_TCK")
 APPEND = """
 import sys, time
 import numpy as np
@@ -91,26 +89,19 @@ class Watcher(threading.Thread):
             return
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(parts[11]) + int(parts[12])) / CLOCK
-
-
 def settled(pid: int) -> None:
     """Wait until the server has found the spikes: it then uses next to nothing."""
     for _ in range(300):
         before = cpu_seconds(pid)
-        children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, check=False).stdout.split()
         time.sleep(1)
-        if not children and cpu_seconds(pid) - before < 0.1:
+        if not children(pid) and cpu_seconds(pid) - before < 0.1:
             return
 
 
 def measure(root: Path, watchers: int, ticks: int) -> str:
     """One row of the table."""
     port = free_port()
-    with served([sys.executable, "-c", SERVE, str(root), str(port)], port) as server:
+    with served(["-c", SERVE, str(root), str(port)], port) as server:
         Watcher(port, watchers).socket.close()  # somebody looks, so the search begins
         settled(server.pid)
         pages = [Watcher(port, i) for i in range(watchers)]

@@ -146,6 +146,8 @@ def served(command: Sequence[str], port: int, packages: Path | None = None) -> I
                 urlopen(f"http://127.0.0.1:{port}/", timeout=10).close()
                 break
             except OSError:
+                if server.poll() is not None:
+                    raise RuntimeError(f"{' '.join(command)[:200]} ended with code {server.returncode}") from None
                 time.sleep(0.1)
         else:
             raise TimeoutError(f"no answer in a minute from {' '.join(command)[:200]}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from foreshock.probes.sensors import feature_knn
-from foreshock.probes.sensors.feature_knn import FeatureKNN, _largest_on_host
+from foreshock.probes.sensors.feature_knn import FeatureKNN, _largest, _select
 
 
 class SlowKNN:
@@ -300,7 +300,7 @@ def published_votes(queries: torch.Tensor, bank: torch.Tensor, labels: torch.Ten
 
 
 @pytest.mark.parametrize("threads", [1, 64], ids=["numpy selects", "torch selects"])
-@pytest.mark.parametrize(("bank", "n", "dim", "k"), [(900, 300, 16, 200), (130, 70, 5, 130), (2000, 129, 32, 1)])
+@pytest.mark.parametrize(("bank", "n", "dim", "k"), [(900, 300, 16, 200), (130, 70, 5, 130), (2001, 129, 32, 1)])
 def test_votes_are_those_of_the_published_formula(
     monkeypatch, threads: int, bank: int, n: int, dim: int, k: int
 ) -> None:
@@ -339,7 +339,20 @@ def test_the_largest_are_found_with_ties_and_without(rows: int, n: int, levels: 
     k = data.draw(st.integers(1, n))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
     table = torch.randint(levels, (rows, n), generator=generator).float()
-    index = torch.from_numpy(_largest_on_host(table.numpy(), k))
+    index = torch.from_numpy(_largest(table.numpy(), k)) - n * torch.arange(rows)[:, None]
     assert index.shape == (rows, k)
     assert all(len(set(row)) == k for row in index.tolist())
     torch.testing.assert_close(table.gather(1, index).sort(1, descending=True).values, table.topk(k, 1).values)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(1, 6), groups=st.integers(1, 60), levels=st.sampled_from([1, 3, 20, 10**6]), data=st.data())
+def test_the_largest_of_the_best_groups_are_the_largest_of_all(rows, groups, levels, data: st.DataObject) -> None:
+    n = feature_knn.GROUP * groups
+    k = data.draw(st.integers(1, max(1, n // 6)))  # of few groups all are looked at
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
+    table = torch.randint(levels, (rows, n), generator=generator).float()
+    values, index = (torch.from_numpy(found) for found in _select(table.numpy(), k))
+    assert all(len(set(row)) == k for row in index.tolist())
+    torch.testing.assert_close(table.gather(1, index), values)
+    torch.testing.assert_close(values.sort(1, descending=True).values, table.topk(k, 1).values)

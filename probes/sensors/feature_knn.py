@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 from ...traces.schema import SCALARS, Series
 
 MAX_BYTES = 64 * 2**20  # of one temporary: at 128,000 queued features 131 queries at a time, by pieces 1,024
-HOST_ROWS = 32  # queries at a time on a CPU: their cosines and all that is made of them stay in the cache
+HOST_ROWS = 64  # queries at a time on a CPU: their cosines and all that is made of them stay in the cache
+GROUP = 4  # cosines of which the largest stands for all, as the nearest are looked for on a CPU
 HOST_COLUMNS = 16_384  # features of a long queue at a time on a CPU
 HOST_BANK = 8 * 2**20  # bytes of a queue that a CPU reads from its cache again and again; a longer one for many queries
 HOST_THREADS = 4  # numpy selects six times as fast as torch does on one thread, and torch shares the rows out
@@ -136,7 +137,7 @@ class FeatureKNN:
         rows = max(4 * self._filled, 4 * self.num_classes, 8 * self.k)  # bytes: cosines, votes, indices of the nearest
         if _by_numpy(features):
             pieces = -(-self._filled // HOST_COLUMNS)  # of the queue, each with its k nearest
-            rows = max(4 * min(self._filled, HOST_COLUMNS), 4 * self.num_classes, 8 * self.k * pieces)
+            rows = max(4 * _in_groups(min(self._filled, HOST_COLUMNS)), 4 * self.num_classes, 8 * self.k * pieces)
         rows = max(1, self.max_bytes // rows)
         parts = zip(features.split(rows), labels.split(rows), strict=True)
         return torch.stack([(self._classify(x) == y).sum() for x, y in parts]).sum().float()
@@ -149,7 +150,8 @@ class FeatureKNN:
             nearest, index = find(queries, self._features[: self._filled], self.k)
         # Less the largest, which changes no vote's order and can't overflow at a small temperature.
         weights = ((nearest - nearest.amax(1, keepdim=True)) / self.temperature).exp()
-        votes = weights.new_zeros(len(queries), self.num_classes).scatter_add_(1, self._labels[index], weights)
+        classes = self._labels.index_select(0, index.flatten()).view_as(index)
+        votes = weights.new_zeros(len(queries), self.num_classes).scatter_add_(1, classes, weights)
         return votes.argmax(1).where(queries.isfinite().all(1), -1)
 
     def _push(self, features: Tensor, labels: Tensor) -> None:
@@ -211,34 +213,66 @@ def _nearest(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _nearest_by_numpy(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The same, a piece of the queries and of the bank at a time."""
     rows = HOST_ROWS if bank.numel() * bank.element_size() <= HOST_BANK else len(queries)
+    columns = _in_groups(min(len(bank), HOST_COLUMNS))
+    room = torch.empty(min(rows, len(queries)) * columns)  # one for all pieces: fresh memory takes as long as a product
     values, places = [], []
     for chosen in queries.split(rows):
-        found = [_largest_of(chosen, part, k) for part in bank.split(HOST_COLUMNS)]
+        found = [_largest_of(chosen, part, k, room) for part in bank.split(HOST_COLUMNS)]
         nearest = np.concatenate([value for value, _ in found], 1)
         index = np.concatenate([at + n * HOST_COLUMNS for n, (_, at) in enumerate(found)], 1)
         if len(found) > 1:  # the k largest are among the k largest of each piece
-            last = _largest_on_host(nearest, k)
-            nearest, index = (np.take_along_axis(table, last, 1) for table in (nearest, index))
+            last = _largest(nearest, k)
+            nearest, index = nearest.take(last), index.take(last)
         values.append(nearest)
         places.append(index)
     return torch.from_numpy(np.concatenate(values)), torch.from_numpy(np.concatenate(places))
 
 
-def _largest_of(queries: Tensor, part: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _largest_of(queries: Tensor, part: Tensor, k: int, room: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Each query's k largest cosines (all, of a shorter part) and their places in it: f32[n, k], i64[n, k]."""
-    table = (queries @ part.T).nan_to_num_(nan=NEVER).numpy()
-    k = min(k, table.shape[1])
-    found = [_largest_on_host(table[i : i + HOST_ROWS], k) for i in range(0, len(table), HOST_ROWS)]
-    index = np.concatenate(found)
-    return np.take_along_axis(table, index, 1), index
+    n = len(part)
+    columns = _in_groups(n)
+    table = room[: len(queries) * columns].view(len(queries), columns)
+    torch.mm(queries, part.T, out=table[:, :n]).nan_to_num_(nan=NEVER)
+    table[:, n:] = -math.inf
+    cosines = table.numpy()
+    found = [_select(cosines[i : i + HOST_ROWS], min(k, n)) for i in range(0, len(cosines), HOST_ROWS)]
+    return np.concatenate([value for value, _ in found]), np.concatenate([at for _, at in found])
 
 
-def _largest_on_host(table: np.ndarray, k: int) -> np.ndarray:
-    """Where the k largest of each row stand: i64[n, k]. numpy's partition is vectorised, torch's selection is not."""
+def _select(table: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest of each row, and their columns. A row is as long as a multiple of GROUP."""
+    rows, n = table.shape
+    row = np.arange(rows)[:, None]
+    if n < 2 * GROUP * k:
+        at = _largest(table, k)
+    else:
+        # Whatever is not in one of the k groups with the largest maxima has k that are no smaller before it.
+        groups = n // GROUP
+        best = _largest(table.reshape(rows, GROUP, groups).max(1), k) + row * (n - groups)
+        members = (best[:, None] + groups * np.arange(GROUP)[:, None]).reshape(rows, -1)
+        at = members.take(_largest(table.take(members), k))
+    return table.take(at), at - n * row
+
+
+def _in_groups(columns: int) -> int:
+    """The next multiple of GROUP."""
+    return -(-columns // GROUP) * GROUP
+
+
+def _largest(table: np.ndarray, k: int) -> np.ndarray:
+    """Where the k largest of each row stand, counted through all rows: i64[n, k].
+
+    numpy's partition is vectorised, torch's selection is not.
+    """
     rows, n = table.shape
     bound = np.partition(table, n - k, axis=1)[:, n - k : n - k + 1]
-    places = np.flatnonzero(table >= bound)
-    if len(places) == rows * k:
-        return places.reshape(rows, k) - n * np.arange(rows)[:, None]
-    # Ties with the k-th, of which just as many count as are wanted: row by row, so that the memory stays small.
-    return np.stack([np.argpartition(row, n - k)[n - k :] for row in table])
+    chosen = table >= bound
+    places = np.flatnonzero(chosen)
+    if len(places) > rows * k:  # ties with the k-th, of which just as many count as are wanted
+        surplus = np.count_nonzero(chosen, axis=1) - k
+        some = np.flatnonzero(surplus)
+        tied = table[some] == bound[some]
+        chosen[some] &= ~tied | (tied.cumsum(1, dtype=np.int32) > surplus[some, None])
+        places = np.flatnonzero(chosen)
+    return places.reshape(rows, k)

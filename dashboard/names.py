@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["as_html", "brief", "pieces", "plain", "short"]
+__all__ = ["as_html", "brief", "cut", "pieces", "plain", "short"]
 
 import re
 from collections import Counter
@@ -54,13 +54,18 @@ def pieces(text: str) -> list[tuple[str, str]]:
     return [piece for piece in [*found, (text[at:],) * 2] if piece[0]]
 
 
+def cut(text: str) -> str:
+    """A sentence with its very long names cut."""
+    return "".join(shown for _, shown in pieces(text))
+
+
 def plain(text: str) -> str:
     """A text with names in it as plotly shows it: long ones cut, and no part of one read as a tag.
 
     >>> plain("<b>x</b> rose")
     '&lt;b&gt;x&lt;/b&gt; rose'
     """
-    return escape("".join(shown for _, shown in pieces(text)), quote=False)
+    return escape(cut(text), quote=False)
 
 
 def as_html(text: str) -> str:

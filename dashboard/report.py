@@ -19,7 +19,7 @@ from ..probes.spikes import Spike, find_spikes
 from ..traces.reader import Trace
 from .evidence import Evidence, evidence_of
 from .figures import extent
-from .names import as_html
+from .names import as_html, cut
 from .panels import panels, panels_in
 from .signals import signals_of
 from .theme import SCHEMES
@@ -177,7 +177,7 @@ def _chooser(view: View) -> str:
     if not view.spikes:
         return ""
     options = "".join(
-        f"<option value='{escape(key_of(spike))}'>{escape(about_spike(spike))}</option>" for spike in _worth(view)
+        f"<option value='{escape(key_of(spike))}'>{escape(cut(about_spike(spike)))}</option>" for spike in _worth(view)
     )
     return f"<label class='fs-card fs-chooser'>Event <select id='close-up'>{options}</select></label>"
 
@@ -189,7 +189,8 @@ def _table(table: Table) -> str:
     head = "".join(f"<th scope='col'>{escape(title)}</th>" for title in table.header)
     rows = "".join(f"<tr><th scope='row'>{escape(row[0])}</th>{_cells(row[1:])}</tr>" for row in table.rows)
     body = f"<caption>{as_html(table.caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
-    return f"<div class='fs-table'><table>{body}</table>{note}</div>"
+    label = escape(table.caption)  # it can be scrolled where it is narrow, by the keyboard too
+    return f"<div class='fs-table' tabindex='0' role='region' aria-label='{label}'><table>{body}</table>{note}</div>"
 
 
 def _cells(cells: Sequence[str]) -> str:
@@ -229,14 +230,14 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 document.documentElement.dataset.mantineColorScheme = dark.matches ? "dark" : "light";
 </script>
 </head>
-<body data-run="{run}">
+<body data-run="{run}" data-view="report">
 <header class="fs-header"><div class="fs-brand"><span class="fs-mark" aria-hidden="true"></span>foreshock</div>
 <div class="fs-status">{run}</div>
 <div class="fs-controls"><button id="whole" type="button" disabled>Whole run</button>
 <button id="toggle" type="button">Light or dark</button></div></header>
 <main id="content"><section class="fs-summary" aria-label="Summary"><h1 class="fs-headline">{headline}</h1>
 <p class="fs-detail">{detail}</p></section>
-<div class="fs-grid"><div class="fs-column fs-main">{main}</div><div class="fs-column">{side}</div></div>
+<div class="fs-grid"><div class="fs-column fs-main">{main}</div><div class="fs-column fs-beside">{side}</div></div>
 {event}
 <h2 class="fs-headline fs-part">Do spikes precede dips? {verdict}</h2>
 {precursors}

@@ -85,3 +85,14 @@ def wait_for(check: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
             return answer
         time.sleep(0.05)
     raise AssertionError(f"waited {seconds:g} s in vain until {what}")
+
+
+def text(browser: Any, css: str) -> str:
+    return browser.execute_script("return (document.querySelector(arguments[0]) || {}).textContent || ''", css)
+
+
+def severe(browser: Any) -> list[str]:
+    """Errors in the console, without those of a page whose server was stopped."""
+    gone = ("ERR_CONNECTION", "WebSocket", "did not respond")
+    told = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    return [line for line in told if not any(word in line for word in gone)]

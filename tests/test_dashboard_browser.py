@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 import synthetic
-from browsing import being_written, can_browse, chromium, served, wait_for
+from browsing import being_written, can_browse, chromium, served, severe, text, wait_for
 from selenium.webdriver import ActionChains
 
 from foreshock.traces.reader import open_trace
@@ -48,19 +48,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def text(browser: Any, css: str) -> str:
-    return browser.execute_script("return (document.querySelector(arguments[0]) || {}).textContent || ''", css)
-
-
 def last_x(browser: Any, card: str, trace: int = 0) -> float:
     return browser.execute_script(LAST_X, card, trace)
-
-
-def severe(browser: Any) -> list[str]:
-    """Errors in the console, without those of a page whose server was stopped."""
-    gone = ("ERR_CONNECTION", "WebSocket", "did not respond")
-    told = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    return [line for line in told if not any(word in line for word in gone)]
 
 
 def click(browser: Any, css: str) -> None:

@@ -65,7 +65,7 @@ def test_an_intervention_is_marked_and_told(view: View, name: str) -> None:
 
 def test_the_staleness_control_is_drawn_and_told(view: View) -> None:
     drawn = panel("knn").draw(view)
-    fresh = trace_of(drawn.figure, "against keys encoded anew")
+    fresh = trace_of(drawn.figure, "fresh keys")
     assert fresh["y"] == [pytest.approx(100 * FRESH)]
     assert abs(fresh["x"][0] - 1024) <= 2
     assert fresh["meta"] == "columns"  # it grows with the run

@@ -80,6 +80,13 @@
 
   // ---- a figure ----
 
+  /* How many rows the names above a narrow chart take: all are as wide as the widest. */
+  function legendRows(data) {
+    const names = data.filter((trace) => trace.name && trace.showlegend !== false).map((trace) => trace.name);
+    const widest = 50 + 6.3 * Math.max(0, ...names.map((name) => name.length)), room = window.innerWidth - 126;
+    return Math.max(1, Math.ceil(names.length / Math.max(1, Math.floor(room / widest))));
+  }
+
   /* A figure in the colours of a scheme, its step axis (if it has one) at `range`. */
   function dress(figure, scheme, range) {
     const base = scheme.layout, given = figure.layout || {};
@@ -91,7 +98,7 @@
     if (window.innerWidth < 700) {  // a finger scrolls the page
       layout.dragmode = false;
       const top = (layout.margin || {}).t || 10;
-      layout.margin = { ...layout.margin, r: 8, t: layout.showlegend ? top + 18 : top };
+      layout.margin = { ...layout.margin, r: 8, t: layout.showlegend ? top + 19 * (legendRows(figure.data) - 1) : top };
       layout.xaxis.nticks = layout.xaxis.nticks || 5;
       layout.annotations = (layout.annotations || []).filter((note) => note.xref === "paper");  // no room for labels
     }

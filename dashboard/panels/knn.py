@@ -14,9 +14,9 @@ from ..words import about_dip, interventions
 
 TITLE = "kNN accuracy"
 HELP = (
-    "Images whose nearest neighbours in feature space vote for the right class, with the 95 % binomial error "
-    "of an evaluation. Shaded: a dip, until it has recovered. Diamonds: the same images against keys encoded "
-    "anew; what is lost there too is the network's own, and not the age of the queue."
+    "Images whose nearest neighbours in feature space vote for the right class, with the 95 % binomial error. "
+    "Shaded: a dip, until it has recovered. Diamonds: the same images against keys encoded anew; what is lost there "
+    "too is not the age of the queue."
 )
 ORDER = 10
 PLACE = "main"
@@ -65,7 +65,7 @@ def _fresh(view: View) -> dict[str, Any] | None:
     if fresh is None:
         return None
     seen = finite(fresh.mean)
-    look = {"meta": COLUMNS, "name": "against keys encoded anew"}
+    look = {"meta": COLUMNS, "name": "fresh keys"}
     y = numbers(100 * fresh.mean[seen])
     told = "%{y:.1f} % against keys encoded anew<extra></extra>"
     return markers(view.columns.steps[seen].tolist(), y, "$last", "diamond", **look, hovertemplate=told)

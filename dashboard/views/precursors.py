@@ -64,6 +64,8 @@ def register(app: Dash, runs: Runs) -> None:
         snapshot = await asyncio.to_thread(follower.snapshot) if follower is not None else None
         if snapshot is None or snapshot.trace is None:
             return _nothing("Choose a run." if snapshot is None else "This run cannot be read.", snapshot)
+        if not snapshot.rows:
+            return _nothing("No steps have been recorded yet.")
         if snapshot.searched < 1:
             return _nothing(f"Looking for spikes: {snapshot.searched:.0%} of the run read.")
         try:

@@ -20,7 +20,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from ..traces.places import is_url, location_of
 from .follow import Runs
 from .guard import LEAST_TOKEN, Guard, Tidy, allowed_hosts, cookie, is_loopback
-from .live import finer
+from .live import answers
 from .page import page
 from .rows import register_rows
 from .scripts import Packed, prepare
@@ -28,6 +28,7 @@ from .views import views
 
 # Asked for before anything else, compiled beside the download: it is the largest script, and the charts wait for it.
 _PLOTLY = '<script async id="plotly" src="/_dash-component-suites/plotly/package_data/plotly.min.js"></script>'
+_AHEAD = Path(__file__).parent / "ahead.js"
 _MAKE_ONE = "python -c 'import secrets; print(secrets.token_urlsafe())'"
 _log = logging.getLogger("foreshock.dashboard")
 
@@ -48,7 +49,8 @@ def create_app(root: str | Path, *, host: str = "127.0.0.1", token: str = "") ->
         packing.cancel()
 
     no_foreign_scripts: Any = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=ready)
-    no_foreign_scripts.router.add_route("/columns", finer(runs), methods=["POST"])  # before Dash takes every address
+    for address, respond in answers(runs).items():
+        no_foreign_scripts.router.add_route(address, respond, methods=["POST"])  # before Dash takes every address
     untouched: Any = None  # the window's title while a callback runs
     app = Dash(
         __name__,
@@ -64,7 +66,8 @@ def create_app(root: str | Path, *, host: str = "127.0.0.1", token: str = "") ->
         add_log_handler=False,
         meta_tags=[{"name": "color-scheme", "content": "light dark"}],
     )
-    app.index_string = app.index_string.replace("<html>", '<html lang="en">').replace("{%css%}", _PLOTLY + "{%css%}")
+    first = f"<script>{_AHEAD.read_text(encoding='utf-8')}</script>{_PLOTLY}"
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">').replace("{%css%}", first + "{%css%}")
     app.enable_dev_tools(debug=False)
     app.layout = lambda: page(runs.names(), str(root))
     _scripts(app)

@@ -6,7 +6,7 @@ holds. Reading and searching happen on threads, so that one browser's long run n
 
 from __future__ import annotations
 
-__all__ = ["STATES", "answer", "finer", "run_options", "stream"]
+__all__ = ["STATES", "answer", "answers", "run_options", "stream"]
 
 import asyncio
 import json
@@ -96,27 +96,33 @@ def answer(app: Dash, runs: Runs) -> None:
         return options, bool(options or known), not (options or known)
 
 
-def finer(runs: Runs) -> Callable[[Request], Awaitable[Response]]:
-    """The answer to `POST /columns`: the columns of a zoomed window. Apart from Dash, it costs the page less."""
+def answers(runs: Runs) -> dict[str, Callable[[Request], Awaitable[Response]]]:
+    """What is asked apart from Dash, by address: it is there sooner, and costs the page less.
 
-    async def columns(request: Request) -> Response:
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > LARGEST:
-                return PlainTextResponse("The question is too long.", 413)
-        try:
-            asked = Asked(json.loads(body))
-        except (ValueError, RecursionError):
-            return PlainTextResponse("The question is not JSON.", 400)
-        follower = await asyncio.to_thread(runs.follower, asked.run)
-        push = None if follower is None else await asyncio.to_thread(_finer, follower, asked)
-        if push is None:
-            return Response(status_code=204)
-        text = await asyncio.to_thread(json.dumps, push, allow_nan=False, separators=(",", ":"))
-        return Response(text, media_type="application/json")
+    `POST /picture` gives the first picture of a run while the page still loads, `POST /columns` a zoomed window.
+    """
 
-    return columns
+    def by(find: Callable[[Follower, Asked], dict[str, Any] | None]) -> Callable[[Request], Awaitable[Response]]:
+        async def respond(request: Request) -> Response:
+            body = b""
+            async for part in request.stream():
+                body += part
+                if len(body) > LARGEST:
+                    return PlainTextResponse("The question is too long.", 413)
+            try:
+                asked = Asked(json.loads(body))
+            except (ValueError, RecursionError):
+                return PlainTextResponse("The question is not JSON.", 400)
+            follower = await asyncio.to_thread(runs.follower, asked.run)
+            push = None if follower is None else await asyncio.to_thread(find, follower, asked)
+            if push is None:
+                return Response(status_code=204)
+            text = await asyncio.to_thread(json.dumps, push, allow_nan=False, separators=(",", ":"))
+            return Response(text, media_type="application/json")
+
+        return respond
+
+    return {"/picture": by(_whole), "/columns": by(_finer)}
 
 
 def stream(app: Dash, runs: Runs) -> None:
@@ -174,6 +180,13 @@ def _message(snapshot: Snapshot, asked: Asked) -> Message | None:
         if key not in snapshot.answers:
             snapshot.answers[key] = update(snapshot, asked.cursor, asked.look)
         return snapshot.answers[key]
+
+
+def _whole(follower: Follower, asked: Asked) -> dict[str, Any] | None:
+    """The run's picture; None if it cannot be read, which Dash's own question will tell."""
+    asked.cursor = None
+    message = _read(follower, asked)[1]
+    return None if message is None else message.push
 
 
 def _finer(follower: Follower, asked: Asked) -> dict[str, Any] | None:

@@ -237,6 +237,40 @@ return [plot.querySelector(".fs-tip").textContent, window.foreshock.map.value(fi
 """
 
 
+# Counts how often each chart is drawn from here on.
+COUNTED = """
+window.drawn = {};
+Object.defineProperty(window, 'Plotly', { configurable: true, set(made) {
+  const react = made.react;
+  made.react = (node, ...rest) => {
+    window.drawn[node.dataset.chart] = (window.drawn[node.dataset.chart] || 0) + 1;
+    return react(node, ...rest);
+  };
+  Object.defineProperty(window, 'Plotly', { value: made });
+} });
+"""
+
+
+def test_the_first_picture_is_asked_for_ahead_and_drawn_once(browser: Any, root: Path) -> None:
+    synthetic.write_run(root / "a")
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": COUNTED})
+    try:
+        with served(root) as address:
+            browser.get(f"{address}?view=run&run=a&scale=z&from=900&to=1100")
+            wait_for(lambda: text(browser, "#headline"), "Dash has answered too")
+            wait_for(lambda: browser.execute_script(FINE), "the zoom has come")
+            wait_for(lambda: last_x(browser, "loss") > 0, "the last chart is drawn")
+            asked = browser.execute_script(
+                "return performance.getEntriesByType('resource').map((e) => e.name.split('/').pop())"
+            )
+            assert asked.count("picture") == 1
+            assert browser.execute_script("return window.drawn.knn") <= 3, "whole, and the zoom coarse and fine"
+            wide = browser.execute_script("return document.querySelector('#card-knn .js-plotly-plot').clientWidth")
+            assert abs(browser.execute_script("return window.foreshock.kept.columns") - (wide - 90)) <= 40
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", {"identifier": added["identifier"]})
+
+
 def test_a_zoom_asks_one_question(browser: Any, root: Path) -> None:
     """The map is a picture over a picture, the pointer is told its cell's value, hidden charts are not drawn."""
     run = synthetic.write_run(root / "demo")

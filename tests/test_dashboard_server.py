@@ -85,6 +85,16 @@ def test_a_zoomed_window_comes_finer(client: TestClient) -> None:
     assert len(x) < 300
 
 
+def test_the_first_picture_comes_before_the_page_is_there(client: TestClient) -> None:
+    asked = {"run": "demo", "columns": 300, "layers": ["norm"], "scale": "z"}
+    ahead = client.post("/picture", json=asked).json()
+    assert ahead == push_of(load(client, asked))
+    assert ahead == client.post("/picture", json={**asked, "cursor": ahead["cursor"]}).json(), "always the whole"
+    for wrong, status in ((b"{", 400), (b"7", 204), (b'{"run": "../secret"}', 204), (b"x" * 2_000_000, 413)):
+        assert client.post("/picture", content=wrong).status_code == status
+    assert client.post("/picture", json=asked, headers={"origin": "http://evil.example"}).status_code == 403
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -43,6 +43,7 @@
       kept.raw[name] = { ...figure, data: figure.data.map(fs.decoded) };
     }
     kept.fine = null;
+    set("charts", { hidden: false });
     set("layers", { data: push.layers });
     if (kept.zoom) askFine();
   }
@@ -56,6 +57,7 @@
     if (push.run !== kept.run) return false;
     if (push.state) kept.state = push.state;
     if (push.cursor && push.cursor.look !== kept.look) return false;  // an answer to an older question
+    if (push.kind === "full" && JSON.stringify(push.cursor) === JSON.stringify(kept.cursor)) return false;  // it came ahead
     if (push.figures) push = { ...push, figures: fs.unfolded(push) };
     if (push.kind === "window") {
       if (!kept.zoom || !expected(push.cursor)) return false;
@@ -118,6 +120,18 @@
     if (kept.zoom && kept.zoom !== window_) askFine();
   }
 
+  /* The picture that was asked for before the page was there, if it is the one that is wanted now. */
+  async function takeAhead() {
+    const ahead = fs.ahead;
+    fs.ahead = null;
+    if (!ahead || ahead.run !== kept.run || ahead.look !== kept.look) return;
+    kept.columns = ahead.columns;
+    const push = await ahead.answer;
+    if (!push || kept.cursor) return;
+    kept.waiting.push(push);
+    settle();
+  }
+
   /* Take in what has come, unless a chart is being dragged; true if the charts along the steps have changed. */
   function takeAll() {
     if (dragging()) return false;
@@ -164,5 +178,5 @@
     return kept.spliced[name].figure;
   }
 
-  Object.assign(fs, { FINE_MS, kept, set, same, columns, question, ask, askFine, takeAll, draw, drawSteps, attach, scheme });
+  Object.assign(fs, { FINE_MS, kept, set, same, columns, question, ask, askFine, takeAhead, takeAll, draw, drawSteps, attach, scheme });
 })();

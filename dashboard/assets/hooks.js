@@ -65,6 +65,7 @@
         fs.zoomTold();
       }
       Object.assign(kept, { look, layers: layers || [], scale, cursor: null, attached: null });
+      fs.takeAhead();
       Object.assign(kept, { asked: Date.now(), owed: Date.now(), heard: Date.now() });
       return fs.question(null);
     },

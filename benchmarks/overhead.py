@@ -9,6 +9,10 @@ other threads and of child processes (a writer's thread, wandb's service), from 
 counted as `aten::_local_scalar_dense` and the like under a dispatch mode, with those that it can't see on a CPU added
 from reading the code. Bytes are those that a longer run adds.
 
+The last row is not the sum of the others: all sensors are in one recorder, each at its own sampling, over `--periods`
+times 50 steps, and look at the tensors together. It is the mean over the 50 steps of the median of the periods, with
+the writer's thread and with what the hooks of activation and attention take in the forward pass.
+
     OMP_NUM_THREADS=1 python benchmarks/overhead.py
 
 Other loggers take part where they are installed (`pip install 'foreshock[bench]'`); the others are named.
@@ -21,7 +25,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import timm
@@ -40,6 +44,7 @@ from foreshock.traces.schema import Series
 
 WAITS = ("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal")
 QUEUE = 6000
+PERIOD = 50  # steps after which the sensors' samplings are the same again
 RECORDED = "grad_norm, recorded"
 ROWS = 8192  # of the runs whose bytes are counted
 
@@ -90,12 +95,7 @@ class Training:
 def ours(training: Training, folder: Path) -> dict[str, tuple[Way, Any]]:
     """Each sensor with its call, `grad_norm` a tensor, and `grad_norm` recorded: sensor, ring, writer's thread."""
     model, layers = training.model, layer_parameters(training.model)
-    names = [name for name in sensor_names() if name != "feature_knn"]
-    sensors: dict[str, Any] = attach(names, model, training.optimizer, layers)
-    sensors["feature_knn"] = FeatureKNN(QUEUE, 192, 10, k=200)
-    sensors["feature_knn"].feed(torch.randn(QUEUE, 192), torch.randint(10, (QUEUE,)))
-    sensors["feature_knn"].observe()
-    ways = {}
+    sensors, ways = every_sensor(training), {}
     for name, sensor in sensors.items():
         numbers = sum(len(layers) if series.per_layer else 1 for series in sensor.series)
         way = Way(name, call_of(sensor, training), numbers, inside=hasattr(sensor, "close"))
@@ -113,12 +113,52 @@ def ours(training: Training, folder: Path) -> dict[str, tuple[Way, Any]]:
     return ways
 
 
+def every_sensor(training: Training) -> dict[str, Any]:
+    names = [name for name in sensor_names() if name != "feature_knn"]
+    sensors: dict[str, Any] = attach(names, training.model, training.optimizer, layer_parameters(training.model))
+    sensors["feature_knn"] = FeatureKNN(QUEUE, 192, 10, k=200)
+    sensors["feature_knn"].feed(torch.randn(QUEUE, 192), torch.randint(10, (QUEUE,)))
+    sensors["feature_knn"].observe()
+    return sensors
+
+
+def feed(sensor: Any, training: Training) -> None:
+    if hasattr(sensor, "feed"):
+        features, labels = training.features, training.labels
+        given = {"FeatureKNN": (features, labels), "Throughput": (training.batch,)}
+        sensor.feed(*given.get(type(sensor).__name__, (features,)))
+
+
+def together(training: Training, folder: Path, periods: int) -> tuple[float, float]:
+    """CPU ms a step that all sensors in one recorder take, and those of its writer's thread."""
+    sensors, late = every_sensor(training), [0.0]
+    series, layers = series_of(sensors.values()), sensors["grad_norm"].layers
+    recorder = Recorder(TraceWriter(folder / "together", layers=layers, series=series), list(sensors.values()))
+
+    def call(loss: Tensor) -> None:
+        for sensor in sensors.values():
+            feed(sensor, training)
+        recorder.observe(recorder.rows, loss=loss, lr=1e-4)
+
+    def after(*_: Any) -> None:
+        start = time.thread_time()
+        recorder.after_step()
+        late[0] = 1e3 * (time.thread_time() - start)
+
+    hook = training.optimizer.register_step_post_hook(after)
+    way, costs = Way("", call, None), []
+    before, here = time.process_time(), time.thread_time()
+    for _ in range(PERIOD * periods):
+        costs.append(training.step(way)[1] + late[0])
+    recorder.close()
+    hook.remove()
+    elsewhere = 1e3 * (time.process_time() - before - (time.thread_time() - here)) / len(costs)
+    return mean(median(costs[i::PERIOD]) for i in range(PERIOD)), elsewhere
+
+
 def call_of(sensor: Any, training: Training) -> Callable[[Tensor], Any]:
     def call(_: Tensor) -> None:
-        if hasattr(sensor, "feed"):
-            features, labels = training.features, training.labels
-            given = {"FeatureKNN": (features, labels), "Throughput": (training.batch,)}
-            sensor.feed(*given.get(type(sensor).__name__, (features,)))
+        feed(sensor, training)
         sensor.observe()
         if hasattr(sensor, "after_step"):
             sensor.after_step()
@@ -204,6 +244,7 @@ def bytes_a_step(folder: Path, series: tuple[Series, ...], layers: tuple[str, ..
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--periods", type=int, default=3, help="of 50 steps, for the last row")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--image-size", type=int, default=64)
     options = parser.parse_args()
@@ -214,10 +255,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         training, small = Training(options.image_size, options.batch), Training(options.image_size, 2)
-        measure(training, small, folder, options.rounds, at_224)
+        measure(training, small, folder, options.rounds, options.periods, at_224)
 
 
-def measure(training: Training, small: Training, folder: Path, rounds: int, at_224: float) -> None:
+def measure(training: Training, small: Training, folder: Path, rounds: int, periods: int, at_224: float) -> None:
     training.step(None)
     sensors = ours(training, folder)
     ways = {key: way for key, (way, _) in sensors.items()}
@@ -260,9 +301,18 @@ def measure(training: Training, small: Training, folder: Path, rounds: int, at_2
         label = f"{key}, every {every[key]}" if every.get(key, 1) > 1 else key
         values = "histograms" if way.values is None else way.values
         line(label, spent[key], elsewhere, step, syncs[key], values, size[key] if size[key] > 0 else None)
-    whole = sum(spent[key] for key in sensor_names()) + max(0.0, spent[RECORDED] - spent["grad_norm"])
+    whole, elsewhere = together(training, folder, periods)
+    whole += elsewhere + sum(spent[key] for key in sensor_names() if ways[key].inside)
     waits, bytes_ = sum(syncs[key] for key in sensor_names()), sum(size[key] for key in sensor_names())
-    line("all sensors, recorded", whole, 0.0, step, waits, sum(ways[key].values or 0 for key in sensor_names()), bytes_)
+    line(
+        "all sensors, recorded",
+        whole,
+        elsewhere,
+        step,
+        waits,
+        sum(ways[key].values or 0 for key in sensor_names()),
+        bytes_,
+    )
 
 
 def line(label: str, spent: float, elsewhere: float, step: float, syncs: int, values: Any, size: float | None) -> None:

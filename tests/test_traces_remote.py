@@ -6,11 +6,13 @@ import logging
 import multiprocessing
 import os
 import random
+import signal
 import socket
 import threading
 import time
 import urllib.request
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,8 @@ def gs_server():
     emulator = pytest.importorskip("gcp_storage_emulator.server")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(http.server.HTTPServer, "request_queue_size", 128)  # its own 5: the sixth call waits a second
+        # It answers one connection at a time: one that says nothing would keep all others waiting for ever.
+        patch.setattr(emulator.RequestHandler, "timeout", 1)
         pytest.importorskip("gcsfs")
         server = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket="runs")
         server.start()
@@ -60,19 +64,44 @@ def gs_server():
         server.stop()
 
 
-# The Google Cloud client can wait for ever for the emulator.
-@pytest.fixture(params=["memory", "s3", pytest.param("gs", marks=pytest.mark.slow)])
+@contextmanager
+def at_most(seconds):
+    """Raise TimeoutError in the main thread if the block takes longer, whatever it waits for."""
+
+    def stop(*_):
+        raise TimeoutError(f"took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(params=["memory", "s3", "gs"])
 def root(request, monkeypatch):
     """A URL of its own for each test."""
     if request.param == "gs":
-        options = {"endpoint_url": request.getfixturevalue("gs_server"), "token": "anon"}
+        # Its client has no limit of its own.
+        options = {"endpoint_url": request.getfixturevalue("gs_server"), "token": "anon", "requests_timeout": 20}
         monkeypatch.setitem(fsspec.config.conf, "gs", options)
     if request.param == "s3":
         monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_server"))
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, "testing")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    return f"{request.param}://runs/{uuid.uuid4().hex}"
+    with at_most(120):
+        yield f"{request.param}://runs/{uuid.uuid4().hex}"
+
+
+def test_a_connection_that_says_nothing_holds_up_nobody(gs_server):
+    host, port = gs_server.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))), at_most(30):
+        fs = fsspec.filesystem("gs", endpoint_url=gs_server, token="anon", requests_timeout=20)
+        fs.pipe_file("runs/a", b"x")
+        assert fs.cat_file("runs/a") == b"x"
 
 
 def rows(first, last):

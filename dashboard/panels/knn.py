@@ -77,10 +77,10 @@ def _about(view: View, dip: Dip) -> str:
 
 
 def _share(view: View, dip: Dip) -> str:
-    """How much of a dip is staleness at most, as the control put it; empty if it was not asked."""
+    """What the network itself lost in a dip, as the staleness control put it last; empty if it was not asked."""
     last = view.last_step if dip.end is None else dip.end
-    texts = (r["text"] for r in view.remarks if r["kind"] == "staleness" and dip.onset_by <= r["step"] <= last)
-    return next(texts, "").rpartition(": ")[2]
+    texts = [r["text"] for r in view.remarks if r["kind"] == "staleness" and dip.onset_by <= r["step"] <= last]
+    return texts[-1].rpartition(": ")[2] if texts else ""
 
 
 def _error(low: np.ndarray, high: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

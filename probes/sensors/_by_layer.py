@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["ByLayer", "Layers", "Look", "TensorSensor", "observe_together"]
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,7 +54,7 @@ class Reduction:
     how: Literal["sum", "max"]
 
 
-def observe_together(sensors: Iterable[Sensor]) -> dict[str, Tensor]:
+def observe_together(sensors: Collection[Sensor]) -> dict[str, Tensor]:
     """What all of `sensors` see in this step; those that look at the same tensors do it in one go.
 
     >>> from foreshock.probes.sensors import attach

@@ -75,6 +75,7 @@ def test_no_view_writes_an_error_to_the_console(browser: Any, address: str) -> N
     """Not for a run that has ended, with names that plotly or the colours might take for their own."""
     for run in ("odd", "demo"):
         browser.get(f"{address}?view=run&run={run}")
+        wait_for(lambda: browser.execute_script(DRAWN), "the page is there")
         for view in views():
             browser.execute_script(GO, view)
             wait_for(lambda view=view: browser.execute_script(SHOWN) == view, f"{view} is in front")
@@ -127,6 +128,7 @@ def test_every_key_does_what_the_help_says(browser: Any, address: str) -> None:
     wait_for(lambda: browser.execute_script("return document.getElementById('help').open"), "? opens the list")
     press(browser, "n")  # nothing is done behind it
     browser.execute_script("document.getElementById('help').close()")
+    wait_for(lambda: browser.execute_script("return !document.activeElement.closest('dialog')"), "the page has the keys")
     press(browser, "e")
     wait_for(lambda: browser.execute_script(SHOWN) == "event", "e shows the event")
     for number, view in enumerate(views(), 1):

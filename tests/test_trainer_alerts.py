@@ -37,6 +37,15 @@ SPIKES = (80, 81, 100)  # steps at which the gradient of the patch projection is
 STEPS = 125
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads: the runs that are compared, in whichever process, have one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_fashion(tmp_path_factory.mktemp("fashion"))
@@ -126,12 +135,9 @@ def test_after_kill_9_each_is_told_once(
     process.join()
     assert process.exitcode == -signal.SIGKILL
     before = told(tmp_path)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     run = spiking(config_of(root, tmp_path, checkpoint_every=every, resume=True))
     assert run.start == every
     result = train(run, QUIET)
-    torch.set_num_threads(threads)
     assert told(tmp_path) == sorted([*told(straight), *again])
     assert set(again) <= set(before)
     assert events(tmp_path) == events(straight)

@@ -128,7 +128,9 @@ def test_every_key_does_what_the_help_says(browser: Any, address: str) -> None:
     wait_for(lambda: browser.execute_script("return document.getElementById('help').open"), "? opens the list")
     press(browser, "n")  # nothing is done behind it
     browser.execute_script("document.getElementById('help').close()")
-    wait_for(lambda: browser.execute_script("return !document.activeElement.closest('dialog')"), "the page has the keys")
+    wait_for(
+        lambda: browser.execute_script("return !document.activeElement.closest('dialog')"), "the page has the keys"
+    )
     press(browser, "e")
     wait_for(lambda: browser.execute_script(SHOWN) == "event", "e shows the event")
     for number, view in enumerate(views(), 1):

@@ -12,7 +12,6 @@ import numpy as np
 
 from ..probes.dips import Dip, DipFinder, staleness_of
 from ..probes.spikes import Spike, SpikeFinder
-from ..traces.errors import TraceError
 from ..traces.reader import Trace
 
 _CURVE, _QUERIES = "knn_accuracy", "knn_queries"
@@ -66,41 +65,35 @@ class EventFinder:
         return (len(trace) - self.rows) * len(trace.layers) if self._spikes is not None else 0
 
     def take_curve(self, trace: Trace, stop: int) -> None:
-        """Look for dips; only rows with an evaluation cost anything."""
-        start, self.curve_rows = self.curve_rows, max(self.curve_rows, stop)
-        if _CURVE not in trace.scalars or start >= stop:
-            return
-        accuracy = trace.read(_CURVE, start=start, stop=stop)
-        seen = np.flatnonzero(~np.isnan(accuracy))
-        if not len(seen):
-            return
-        known = _QUERIES in trace.scalars
-        queries = trace.read(_QUERIES, start=start, stop=stop) if known else np.full(stop - start, np.nan)
-        steps = trace.read("step", start=start, stop=stop)
-        try:
-            for row in seen.tolist():
-                self.closed_dips += self._dips.update(int(steps[row]), float(accuracy[row]), float(queries[row]))
-        except ValueError as error:
-            self._give_up("dips", error)
-            self.curve_rows = 2**62
+        """Look for dips; only rows with an evaluation cost anything. Rows that cannot be read are not yet seen."""
+        start = self.curve_rows
+        if _CURVE in trace.scalars and start < stop:
+            accuracy = trace.read(_CURVE, start=start, stop=stop)
+            seen = np.flatnonzero(~np.isnan(accuracy))
+            if len(seen):
+                known = _QUERIES in trace.scalars
+                queries = trace.read(_QUERIES, start=start, stop=stop) if known else np.full(stop - start, np.nan)
+                steps = trace.read("step", start=start, stop=stop)
+                try:
+                    for row in seen.tolist():
+                        self.closed_dips += self._dips.update(int(steps[row]), float(accuracy[row]), queries[row])
+                except ValueError as error:
+                    self.message = f"No more dips are looked for: {error}."
+                    self.curve_rows = 2**62
+        self.curve_rows = max(self.curve_rows, stop)
 
     def take_norms(self, trace: Trace, stop: int) -> None:
-        """Look for spikes."""
-        start, self.rows = self.rows, max(self.rows, stop)
-        if self._spikes is None or start >= stop:
-            return
-        steps = trace.read("step", start=start, stop=stop)
-        norms = trace.read("grad_norm", start=start, stop=stop)
-        try:
-            self.closed_spikes += self._spikes.update(steps, norms)
-        except ValueError as error:
-            self._give_up("spikes", error)
-            self._spikes = None
-
-    def _give_up(self, what: str, error: ValueError) -> None:
-        if isinstance(error, TraceError):
-            raise error
-        self.message = f"No more {what} are looked for: {error}."
+        """Look for spikes. Rows that cannot be read are not yet seen."""
+        start = self.rows
+        if self._spikes is not None and start < stop:
+            steps = trace.read("step", start=start, stop=stop)
+            norms = trace.read("grad_norm", start=start, stop=stop)
+            try:
+                self.closed_spikes += self._spikes.update(steps, norms)
+            except ValueError as error:
+                self.message = f"No more spikes are looked for: {error}."
+                self._spikes = None
+        self.rows = max(start, stop)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that is known, as plain JSON values."""

@@ -14,6 +14,7 @@ from foreshock.dashboard.follow import Follower
 from foreshock.probes.dips import find_dips
 from foreshock.probes.spikes import find_spikes
 from foreshock.traces import Trace, TraceWriter, open_trace
+from foreshock.traces.errors import TraceUnreachableError
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +54,16 @@ def test_an_accuracy_in_per_cent_is_told_and_spikes_are_found(
     assert seen.message.startswith(told)
     assert bool(seen.message) == bool(told)
     assert (len(seen.spikes), len(seen.dips), seen.searched) == (spikes, dips, 1.0)
+
+
+def test_rows_that_cannot_be_read_are_looked_at_later(run: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    finder = EventFinder(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trace, "read", lambda *_, **__: (_ for _ in ()).throw(TraceUnreachableError("no network")))
+        for take in (finder.take_curve, finder.take_norms):
+            with pytest.raises(TraceUnreachableError):
+                take(run, len(run))
+    finder.take_curve(run, len(run))
+    finder.take_norms(run, len(run))
+    assert finder.spikes == sorted(find_spikes(run), key=lambda spike: spike.onset)
+    assert finder.dips == find_dips(run)
